@@ -1,0 +1,306 @@
+/**
+ * Field lines of a head, and the rules for the fields that belong to one hop.
+ *
+ * @module
+ */
+import type { HeaderField, HeaderList, KeepAliveHint } from "../plugin/api.ts";
+
+/** Fields that Holdfast alone writes; plugins state intent instead. */
+const CORE_OWNED: ReadonlySet<string> = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-connection",
+  "content-length",
+  "transfer-encoding",
+  "te",
+  "trailer",
+  "upgrade",
+  "via",
+]);
+
+/** Removed on each hop whether or not `Connection` names them (RFC 9110 §7.6.1, RFC 9112 App. C.2.2). */
+const HOP_BY_HOP: ReadonlySet<string> = new Set([
+  "connection",
+  "keep-alive",
+  "proxy-connection",
+  "te",
+  "trailer",
+  "transfer-encoding",
+  "upgrade",
+  "http2-settings",
+]);
+
+/** A `Connection` token never deletes these: doing so would let a peer switch off framing, routing or authentication. */
+const CONNECTION_PROOF: ReadonlySet<string> = new Set(["host", "content-length", "authorization", "cookie"]);
+
+/** Never merged from a trailer section (RFC 9110 §6.5.1): framing, routing, request modifiers, authentication, payload processing. */
+const FORBIDDEN_TRAILERS: ReadonlySet<string> = new Set([
+  ...HOP_BY_HOP,
+  "content-length",
+  "host",
+  "cache-control",
+  "expect",
+  "max-forwards",
+  "pragma",
+  "range",
+  "authorization",
+  "proxy-authorization",
+  "proxy-authenticate",
+  "www-authenticate",
+  "cookie",
+  "set-cookie",
+  "content-encoding",
+  "content-type",
+  "content-range",
+  "forwarded",
+  "via",
+  "x-forwarded-for",
+  "x-forwarded-proto",
+  "x-forwarded-host",
+  "traceparent",
+  "tracestate",
+]);
+
+const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
+const BAD_VALUE = /[\x00-\x08\x0a-\x1f\x7f]/;
+
+/** Whether the text is a `token` (RFC 9110 §5.6.2): a method or a field name. */
+export function isToken(text: string): boolean {
+  return TOKEN.test(text);
+}
+
+/** Whether the text may be a field value: no control characters but HTAB (RFC 9110 §5.5). */
+export function isFieldValue(text: string): boolean {
+  return !BAD_VALUE.test(text);
+}
+
+/** Field lines in a flat array, name and value in turn, as they stand on the wire. */
+export class FieldList implements HeaderList {
+  /** Name, value, name, value, …; core may use it directly. */
+  readonly flat: string[];
+
+  constructor(flat: string[] = []) {
+    this.flat = flat;
+  }
+
+  get size(): number {
+    return this.flat.length / 2;
+  }
+
+  get(name: string): string | undefined {
+    const at = this.#find(name.toLowerCase());
+    return at === -1 ? undefined : this.flat[at + 1];
+  }
+
+  getAll(name: string): string[] {
+    const values: string[] = [];
+    const wanted = name.toLowerCase();
+    for (let at = this.#find(wanted); at !== -1; at = this.#find(wanted, at + 2)) values.push(this.flat[at + 1]!);
+    return values;
+  }
+
+  has(name: string): boolean {
+    return this.#find(name.toLowerCase()) !== -1;
+  }
+
+  set(name: string, value: string): void {
+    this.#assertWritable(name, value);
+    this.write(name, value);
+  }
+
+  append(name: string, value: string): void {
+    this.#assertWritable(name, value);
+    this.flat.push(name, value);
+  }
+
+  delete(name: string): boolean {
+    this.#assertWritable(name, "");
+    return this.remove(name);
+  }
+
+  /** `set` for core: no field is reserved, nothing is checked. */
+  write(name: string, value: string): void {
+    const wanted = name.toLowerCase();
+    const at = this.#find(wanted);
+    if (at === -1) {
+      this.flat.push(name, value);
+      return;
+    }
+    this.flat[at + 1] = value;
+    this.#removeFrom(wanted, at + 2);
+  }
+
+  /** `delete` for core. */
+  remove(name: string): boolean {
+    return this.#removeFrom(name.toLowerCase(), 0);
+  }
+
+  *[Symbol.iterator](): Iterator<HeaderField> {
+    for (let at = 0; at < this.flat.length; at += 2) yield [this.flat[at]!, this.flat[at + 1]!];
+  }
+
+  #find(wanted: string, from = 0): number {
+    const { flat } = this;
+    for (let at = from; at < flat.length; at += 2) {
+      const name = flat[at]!;
+      if (name.length === wanted.length && name.toLowerCase() === wanted) return at;
+    }
+    return -1;
+  }
+
+  #removeFrom(wanted: string, from: number): boolean {
+    let removed = false;
+    for (let at = this.#find(wanted, from); at !== -1; at = this.#find(wanted, at)) {
+      this.flat.splice(at, 2);
+      removed = true;
+    }
+    return removed;
+  }
+
+  #assertWritable(name: string, value: string): void {
+    if (CORE_OWNED.has(name.toLowerCase())) {
+      throw new TypeError(`${name} is written by Holdfast alone; state intent through connection.keepAlive or drain()`);
+    }
+    if (!isToken(name)) throw new TypeError(`not a field name: ${JSON.stringify(name)}`);
+    if (!isFieldValue(value)) throw new TypeError(`not a field value for ${name}: it holds control characters`);
+  }
+}
+
+/** What the fields that belong to one hop said. */
+export interface HopFields {
+  /** `Connection: close`. */
+  readonly close: boolean;
+  /** `Connection: keep-alive`, or its old form `Proxy-Connection: keep-alive`. */
+  readonly keepAlive: boolean;
+  readonly hint: KeepAliveHint | undefined;
+  /** `TE: trailers`. */
+  readonly trailers: boolean;
+  /** Value of `Upgrade`, when `Connection: upgrade` stands beside it. */
+  readonly upgrade: string | undefined;
+  /** Transfer codings in order, in lower case; empty when there is no `Transfer-Encoding`. */
+  readonly transferCodings: readonly string[];
+  /** Names that `Trailer` announced and that may be forwarded. */
+  readonly trailer: readonly string[];
+}
+
+/**
+ * Splits field lines into those that travel on (`end`) and those of this hop (`hop`): `Connection` and every field it
+ * names, and the ones that are hop-by-hop in themselves (RFC 9110 §7.6.1).
+ *
+ * @param flat - name and value in turn; not changed
+ */
+export function splitHopByHop(flat: readonly string[]): { end: FieldList; hop: HopFields } {
+  const named = new Set<string>();
+  let close = false;
+  let keepAlive = false;
+  let hint: KeepAliveHint | undefined;
+  let trailers = false;
+  let upgrade: string | undefined;
+  const transferCodings: string[] = [];
+  const trailer: string[] = [];
+
+  for (let at = 0; at < flat.length; at += 2) {
+    const name = flat[at]!.toLowerCase();
+    if (!HOP_BY_HOP.has(name)) continue;
+    const value = flat[at + 1]!;
+    switch (name) {
+      case "connection":
+      case "proxy-connection":
+        for (const token of listElements(value)) {
+          if (token === "close") close = true;
+          else if (token === "keep-alive") keepAlive = true;
+          else if (name === "connection") named.add(token);
+        }
+        break;
+      case "keep-alive":
+        hint = mergeHints(hint, parseKeepAlive(value));
+        break;
+      case "te":
+        for (const element of listElements(value)) if (element.split(";")[0]!.trim() === "trailers") trailers = true;
+        break;
+      case "upgrade":
+        upgrade = upgrade === undefined ? value : `${upgrade}, ${value}`;
+        break;
+      case "transfer-encoding":
+        for (const element of listElements(value)) transferCodings.push(element);
+        break;
+      case "trailer":
+        for (const element of listElements(value)) if (mayBeTrailer(element)) trailer.push(element);
+        break;
+    }
+  }
+
+  const end: string[] = [];
+  for (let at = 0; at < flat.length; at += 2) {
+    const name = flat[at]!.toLowerCase();
+    if (HOP_BY_HOP.has(name) || (named.has(name) && !CONNECTION_PROOF.has(name))) continue;
+    end.push(flat[at]!, flat[at + 1]!);
+  }
+  return {
+    end: new FieldList(end),
+    hop: {
+      close,
+      keepAlive,
+      hint,
+      trailers,
+      upgrade: named.has("upgrade") ? upgrade : undefined,
+      transferCodings,
+      trailer,
+    },
+  };
+}
+
+/** Whether a field may travel in a trailer section (RFC 9110 §6.5.1). */
+export function mayBeTrailer(name: string): boolean {
+  return isToken(name) && !FORBIDDEN_TRAILERS.has(name.toLowerCase());
+}
+
+/** Trailer lines that may be forwarded, name and value in turn. */
+export function allowedTrailers(flat: readonly string[]): string[] {
+  const allowed: string[] = [];
+  for (let at = 0; at < flat.length; at += 2) {
+    if (mayBeTrailer(flat[at]!)) allowed.push(flat[at]!, flat[at + 1]!);
+  }
+  return allowed;
+}
+
+/** Elements of a comma-separated list in lower case, empty ones left out (RFC 9110 §5.6.1). */
+export function listElements(value: string): string[] {
+  const elements: string[] = [];
+  for (const part of value.split(",")) {
+    const element = part.trim().toLowerCase();
+    if (element !== "") elements.push(element);
+  }
+  return elements;
+}
+
+/**
+ * Reads `Keep-Alive: timeout=60, max=100` in any order, case and quoting; what is not a whole number is ignored.
+ * The unit is seconds on the wire, milliseconds here.
+ */
+export function parseKeepAlive(value: string): KeepAliveHint {
+  let timeoutMs: number | undefined;
+  let maxRequests: number | undefined;
+  for (const part of value.split(/[,;]/)) {
+    const equals = part.indexOf("=");
+    if (equals === -1) continue;
+    const name = part.slice(0, equals).trim().toLowerCase();
+    const text = part
+      .slice(equals + 1)
+      .trim()
+      .replace(/^"(.*)"$/, "$1")
+      .trim();
+    if (!/^\d{1,10}$/.test(text)) continue;
+    if (name === "timeout") timeoutMs ??= Number(text) * 1000;
+    else if (name === "max") maxRequests ??= Number(text);
+  }
+  return { timeoutMs, maxRequests };
+}
+
+function mergeHints(first: KeepAliveHint | undefined, second: KeepAliveHint): KeepAliveHint {
+  return {
+    timeoutMs: first?.timeoutMs ?? second.timeoutMs,
+    maxRequests: first?.maxRequests ?? second.maxRequests,
+  };
+}
