@@ -68,24 +68,47 @@ function lenient(parse: (text: string) => number): (value: unknown) => unknown {
   };
 }
 
-function validateWith(parse: (text: string) => number): (value: unknown) => void {
-  return (value) => {
+function validateWith(
+  parse: (text: string) => number,
+  format: (value: number) => string,
+): (value: unknown, schema: convict.SchemaObj) => void {
+  return (value, { min, max }) => {
     // A number can only come from `coerce`, or from a file that left the unit out; the loader refuses the latter.
     if (typeof value !== "number") parse(typeof value === "string" ? value : "");
+    else if (value < min) throw new TypeError(`must be at least "${format(min)}"`);
+    else if (value > max) throw new TypeError(`must be at most "${format(max)}"`);
   };
 }
 
-convict.addFormat({ name: "holdfast-duration", coerce: lenient(parseDuration), validate: validateWith(parseDuration) });
-convict.addFormat({ name: "holdfast-size", coerce: lenient(parseSize), validate: validateWith(parseSize) });
+convict.addFormat({
+  name: "holdfast-duration",
+  coerce: lenient(parseDuration),
+  validate: validateWith(parseDuration, formatDuration),
+});
+convict.addFormat({ name: "holdfast-size", coerce: lenient(parseSize), validate: validateWith(parseSize, formatSize) });
+
+/** What a {@link duration} may be, both ends included, written as in JSON. */
+export interface DurationRange {
+  readonly min?: string;
+  readonly max?: string;
+}
 
 /**
  * A duration: written with a unit in JSON, milliseconds in code.
  *
  * @param value - the default, `"65s"`
  * @param doc - what it means, for the option table
+ * @param range - what it may be; a `max` also refuses `"off"`. Default: anything
  */
-export function duration(value: string, doc: string): convict.SchemaObj<number> {
-  return { default: parseDuration(value), format: "holdfast-duration", doc };
+export function duration(value: string, doc: string, range: DurationRange = {}): convict.SchemaObj<number> {
+  const { min = "0s", max = "off" } = range;
+  return {
+    default: parseDuration(value),
+    format: "holdfast-duration",
+    doc,
+    min: parseDuration(min),
+    max: parseDuration(max),
+  };
 }
 
 /** A {@link duration} that may be absent: `null` in JSON and in code, and its default. */
