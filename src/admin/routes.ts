@@ -1,0 +1,121 @@
+/**
+ * The admin API: every route, one function each. docs/admin/ has a page per route.
+ *
+ * @module
+ */
+import type { EffectiveValue } from "../config/load.ts";
+import type { Logger } from "../plugin/api.ts";
+import type { LiveBackend } from "../proxy/backends.ts";
+import { backendBody, parseBackendBody } from "./backend-body.ts";
+import { objectWith } from "./body.ts";
+import { listConnections } from "./connections.ts";
+import { AdminError, type AdminRequest, type Answer, json, type Route } from "./route.ts";
+import type { LogLevel, SidecarView } from "./view.ts";
+
+const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "silent"] as const satisfies readonly LogLevel[];
+const MASK = "***";
+
+/** The route table. */
+export function adminRoutes(view: SidecarView, log: Logger): readonly Route[] {
+  function healthz(): Answer {
+    return json(200, { status: "ok" });
+  }
+
+  function readyz(): Answer {
+    const ready = view.ready();
+    return json(ready ? 200 : 503, { ready, state: view.state });
+  }
+
+  async function metrics(): Promise<Answer> {
+    const text = await view.prometheusText();
+    if (text === undefined) {
+      throw new AdminError(404, "Prometheus metrics are off; set telemetry.metrics.prometheus to true");
+    }
+    return { status: 200, ...text };
+  }
+
+  function config(): Answer {
+    return json(200, { service: view.service, version: view.version, values: view.values.map(shown) });
+  }
+
+  function plugins(): Answer {
+    const list = view.plugins.map(({ name, description, use, directions, onError, config: values }) => {
+      return { name, description, use, directions, onError, config: values.map(shown) };
+    });
+    return json(200, { plugins: list });
+  }
+
+  function connections({ query }: AdminRequest): Answer {
+    return json(200, listConnections(view.connections(), query));
+  }
+
+  function getLogLevel(): Answer {
+    return json(200, { level: view.logLevel });
+  }
+
+  function putLogLevel({ body }: AdminRequest): Answer {
+    const { level } = objectWith(body, ["level"]);
+    const wanted = LOG_LEVELS.find((known) => known === level);
+    if (wanted === undefined) {
+      throw new AdminError(400, `must be one of ${LOG_LEVELS.join(", ")}`, { field: "level", allowed: LOG_LEVELS });
+    }
+    const before = view.logLevel;
+    view.logLevel = wanted;
+    log.info({ before, level: wanted }, "admin: log level changed");
+    return getLogLevel();
+  }
+
+  function drain(): Answer {
+    if (view.state !== "draining" && view.state !== "stopped") log.info({}, "admin: drain requested");
+    view.drain().catch((error: unknown) => log.error({ error }, "admin: drain failed"));
+    return json(202, { draining: true });
+  }
+
+  function backends(): Answer {
+    return json(200, { backends: view.backends.names().map((name) => describeBackend(backendNamed(name))) });
+  }
+
+  function getBackend({ name }: AdminRequest): Answer {
+    return json(200, describeBackend(backendNamed(name)));
+  }
+
+  function putBackend({ name, body }: AdminRequest): Answer {
+    backendNamed(name);
+    const patch = parseBackendBody(body);
+    const backend = view.backends.update(name, patch);
+    log.info({ backend: name, change: body }, "admin: backend changed");
+    return json(200, describeBackend(backend));
+  }
+
+  function backendNamed(name: string): LiveBackend {
+    const backend = view.backends.get(name);
+    if (backend !== undefined) return backend;
+    throw new AdminError(404, `no backend is named ${JSON.stringify(name)}`, {
+      field: "name",
+      allowed: view.backends.names(),
+    });
+  }
+
+  function describeBackend(backend: LiveBackend): object {
+    return backendBody(backend, view.pools());
+  }
+
+  return [
+    { method: "GET", path: "/healthz", open: true, handle: healthz },
+    { method: "GET", path: "/readyz", open: true, handle: readyz },
+    { method: "GET", path: "/metrics", open: true, handle: metrics },
+    { method: "GET", path: "/config", open: false, handle: config },
+    { method: "GET", path: "/plugins", open: false, handle: plugins },
+    { method: "GET", path: "/connections", open: false, handle: connections },
+    { method: "GET", path: "/log-level", open: false, handle: getLogLevel },
+    { method: "PUT", path: "/log-level", open: false, handle: putLogLevel },
+    { method: "POST", path: "/drain", open: false, handle: drain },
+    { method: "GET", path: "/backends", open: false, handle: backends },
+    { method: "GET", path: "/backends/{name}", open: false, handle: getBackend },
+    { method: "PUT", path: "/backends/{name}", open: false, handle: putBackend },
+  ];
+}
+
+function shown({ key, value, source, secret }: EffectiveValue): object {
+  return { key, value: secret ? MASK : value, source };
+}

@@ -1,0 +1,64 @@
+/**
+ * What the admin API needs from the sidecar, and nothing more.
+ *
+ * @module
+ */
+import type { EffectiveValue } from "../config/load.ts";
+import type { SidecarConfig } from "../config/sidecar-config.ts";
+import type { Connection, Direction, Pool } from "../plugin/api.ts";
+import type { Backends } from "../proxy/backends.ts";
+
+/**
+ * `starting`: listeners are not up yet. `running`. `draining`: finishes what it carries, takes nothing new for long.
+ * `stopped`: all is closed.
+ */
+export type SidecarState = "starting" | "running" | "draining" | "stopped";
+
+/** Level of the process's own log. */
+export type LogLevel = SidecarConfig["log"]["level"];
+
+/** A plugin as configured and running. */
+export interface PluginView {
+  readonly name: string;
+  readonly description: string;
+  /** Entry's `use`: what was asked for. */
+  readonly use: string;
+  readonly directions: readonly Direction[];
+  readonly onError: "continue" | "fail";
+  /** Its configuration with defaults filled in; `key` is relative to the entry's `config`. */
+  readonly config: readonly EffectiveValue[];
+}
+
+/** A metrics page ready to send. */
+export interface MetricsText {
+  /** Value for `Content-Type`. */
+  readonly contentType: string;
+  readonly body: string;
+}
+
+/** The sidecar as the admin API sees it. Everything is read anew for each request. */
+export interface SidecarView {
+  readonly service: string;
+  /** Holdfast's version. */
+  readonly version: string;
+  /** Milliseconds since the Unix epoch. */
+  readonly startedAtEpochMs: number;
+  readonly state: SidecarState;
+  /** Whether new requests are welcome: `running`, and every listener is up. */
+  ready(): boolean;
+  /** Open connections, both directions and sides. */
+  connections(): Iterable<Connection>;
+  /** Pools of both directions. */
+  pools(): Iterable<Pool>;
+  /** In the order of the configuration. */
+  readonly plugins: readonly PluginView[];
+  /** The effective configuration. */
+  readonly values: readonly EffectiveValue[];
+  /** Assigning it takes effect at once. */
+  logLevel: LogLevel;
+  /** Begins to drain; later calls change nothing. Settles when all is closed. */
+  drain(): Promise<unknown>;
+  readonly backends: Backends;
+  /** Every metric in Prometheus' text format; `undefined` when `telemetry.metrics.prometheus` is off. */
+  prometheusText(): Promise<MetricsText | undefined>;
+}
