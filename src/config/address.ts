@@ -1,0 +1,109 @@
+/**
+ * Addresses as configuration writes them: `host:port`, origins and the hosts of routes.
+ *
+ * @module
+ */
+import { isIP, isIPv4, isIPv6 } from "node:net";
+import type { Origin } from "../plugin/api.ts";
+import type { HostPort } from "./sidecar-config.ts";
+
+const NAME = /^(?=.{1,253}$)[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?(?:\.[a-z0-9_](?:[a-z0-9_-]{0,61}[a-z0-9_])?)*$/i;
+const DIGITS_AND_DOTS = /^[\d.]+$/;
+
+/** Whether this is a host name or an IP address (IPv6 without brackets). */
+export function isHost(text: string): boolean {
+  if (isIP(text) !== 0) return true;
+  // "999.1.1.1" and "1.2.3" look like names to the grammar, and are mistyped addresses.
+  return NAME.test(text) && !DIGITS_AND_DOTS.test(text);
+}
+
+function parsePort(text: string): number | undefined {
+  if (!/^\d{1,5}$/.test(text)) return undefined;
+  const port = Number(text);
+  return port <= 65_535 ? port : undefined;
+}
+
+/** Host, without brackets, and port of `host`, `host:port` or `[ipv6]:port`; `undefined` if it is none of them. */
+function splitHost(text: string): { host: string; port: number | undefined } | undefined {
+  const match = /^(?:\[([^\]]+)\]|([^:[\]]+))(?::(\d+))?$/.exec(text);
+  if (match === null) return undefined;
+  const [, bracketed, plain, portText] = match;
+  const host = bracketed ?? plain ?? "";
+  if (bracketed !== undefined ? !isIPv6(bracketed) : !isHost(host)) return undefined;
+  if (portText === undefined) return { host, port: undefined };
+  const port = parsePort(portText);
+  return port === undefined ? undefined : { host, port };
+}
+
+/**
+ * An address to listen on: `"127.0.0.1:15001"`, `"[::1]:80"`, `"localhost:0"`. Port 0 lets the kernel choose.
+ *
+ * @throws TypeError that says what is allowed
+ */
+export function parseHostPort(text: string): HostPort {
+  const parts = splitHost(text);
+  if (parts?.port === undefined) {
+    throw new TypeError('must be host:port with a port from 0 to 65535: "127.0.0.1:15001" or "[::1]:15001"');
+  }
+  return { host: parts.host, port: parts.port };
+}
+
+/** The text of an address, `"[::1]:80"`. */
+export function formatHostPort({ host, port }: HostPort): string {
+  return `${isIPv6(host) ? `[${host}]` : host}:${port}`;
+}
+
+/** Whether a configuration value means an origin URL, right or wrong, and not the name of a backend. */
+export function looksLikeUrl(text: string): boolean {
+  return /[:/]/.test(text);
+}
+
+/**
+ * An origin: `"http://127.0.0.1:8080"`, `"https://inventory.internal"`. Without a port it is 80 or 443.
+ *
+ * @throws TypeError that says what is allowed; it never repeats credentials
+ */
+export function parseOrigin(text: string): Origin {
+  const match = /^(https?):\/\/([^/?#]*)\/?$/i.exec(text);
+  const authority = match?.[2] ?? "";
+  if (authority.includes("@")) throw new TypeError("must not carry credentials");
+  const parts = splitHost(authority);
+  if (match === null || parts === undefined || parts.port === 0) {
+    throw new TypeError('must be an origin without a path: "http://127.0.0.1:8080" or "https://host"');
+  }
+  const scheme = match[1]?.toLowerCase() === "https" ? "https" : "http";
+  return { scheme, host: parts.host.toLowerCase(), port: parts.port ?? (scheme === "https" ? 443 : 80) };
+}
+
+/**
+ * The host of a route: `"inventory.internal"`, `"inventory.internal:8080"`, `"[::1]:80"` or `"*.example.com"`, which
+ * stands for every name under it. The host comes back in lower case.
+ *
+ * @throws TypeError that says what is allowed
+ */
+export function parseRouteHost(text: string): { host: string; port: number | undefined } {
+  const wildcard = text.startsWith("*.");
+  const parts = splitHost(wildcard ? text.slice(2) : text);
+  if (parts === undefined || parts.port === 0 || (wildcard && isIP(parts.host) !== 0)) {
+    throw new TypeError(
+      'must be a host, with or without a port: "inventory.internal", "inventory.internal:8080" or "*.example.com"',
+    );
+  }
+  return { host: (wildcard ? "*." : "") + parts.host.toLowerCase(), port: parts.port };
+}
+
+/** Whether both listen on the same address of this machine, wildcard addresses included. */
+export function overlaps(one: HostPort, other: HostPort): boolean {
+  if (one.port !== other.port || one.port === 0) return false;
+  const everyAddress = (host: string): boolean => host === "0.0.0.0" || host === "::";
+  return one.host === other.host || everyAddress(one.host) || everyAddress(other.host);
+}
+
+/** Whether an upstream at `origin` would be our own listener. */
+export function isOwnListener(listen: HostPort, origin: Origin): boolean {
+  const loopback = (host: string): boolean =>
+    host === "localhost" || host === "::1" || (isIPv4(host) && host.startsWith("127."));
+  if (listen.port !== origin.port || listen.port === 0) return false;
+  if (listen.host === origin.host) return true;
+  return loopback(origin.host) && (listen.host === "0.0.0.0" || listen.host === "::" || listen.host === "localhost");
+}

@@ -1,0 +1,56 @@
+/**
+ * The convict formats that Holdfast adds: durations and sizes (with `min` and `max` in the schema), and
+ * lists of words out of a few (`words` in the schema).
+ *
+ * @module
+ */
+import convict from "convict";
+import { formatDuration, formatSize, parseDuration, parseSize } from "./units.ts";
+
+/** Text → number where it parses; anything else stays as it is, for `validate` to refuse with its reason. */
+function lenient(parse: (text: string) => number): (value: unknown) => unknown {
+  return (value) => {
+    if (typeof value !== "string") return value;
+    try {
+      return parse(value);
+    } catch {
+      return value;
+    }
+  };
+}
+
+function validateWith(
+  parse: (text: string) => number,
+  format: (value: number) => string,
+): (value: unknown, schema: convict.SchemaObj) => void {
+  return (value, { min, max }) => {
+    const number = typeof value === "number" ? value : parse(typeof value === "string" ? value : "");
+    if (typeof min === "number" && number < min) throw new TypeError(`must be at least "${format(min)}"`);
+    if (typeof max === "number" && number > max) throw new TypeError(`must be at most "${format(max)}"`);
+  };
+}
+
+convict.addFormat({
+  name: "holdfast-duration",
+  coerce: lenient(parseDuration),
+  validate: validateWith(parseDuration, formatDuration),
+});
+convict.addFormat({
+  name: "holdfast-size",
+  coerce: lenient(parseSize),
+  validate: validateWith(parseSize, formatSize),
+});
+convict.addFormat({
+  name: "holdfast-words",
+  coerce: (text: unknown) =>
+    String(text)
+      .split(",")
+      .map((word) => word.trim()),
+  validate: (value: unknown, { words }: convict.SchemaObj) => {
+    if (!Array.isArray(words)) throw new TypeError("needs words in its schema");
+    const valid = Array.isArray(value) && value.every((word) => words.includes(word));
+    if (!valid || new Set(value).size < value.length) {
+      throw new TypeError(`must be a list of different words out of ${words.map((word) => `"${word}"`).join(", ")}`);
+    }
+  },
+});

@@ -1,0 +1,296 @@
+/**
+ * sidecar.json and the environment → {@link SidecarConfig}, or every fault at once.
+ *
+ * @module
+ */
+import { readFileSync } from "node:fs";
+import path from "node:path";
+import type { TcpKeepAlive } from "../plugin/api.ts";
+import { looksLikeUrl, parseHostPort, parseOrigin, parseRouteHost } from "./address.ts";
+import { type Document, parseDocument } from "./document.ts";
+import { ConfigError, type Fault, keyText, nearest, type Path } from "./faults.ts";
+import type { SchemaTree } from "./leaf.ts";
+import { type ReadFault, Reading, type ReadValue, readObject, show } from "./read.ts";
+import {
+  type BackendJson,
+  type InboundJson,
+  type OutboundJson,
+  type PluginJson,
+  type SidecarJson,
+  sidecarSchema,
+  type TlsJson,
+} from "./schema.ts";
+import type {
+  BackendConfig,
+  InboundConfig,
+  OutboundConfig,
+  PluginEntry,
+  SidecarConfig,
+  Upstream,
+  UpstreamTls,
+} from "./sidecar-config.ts";
+import { checkTlsFiles } from "./tls-files.ts";
+
+/** Environment variables. One that is empty counts as not set. */
+export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** One effective value of the configuration. */
+export interface EffectiveValue {
+  /** `"inbound.listen"`, `"plugins[2].config.downstream"`. */
+  readonly key: string;
+  /** As configuration writes it: durations and sizes with their unit. */
+  readonly value: unknown;
+  readonly source: "default" | "file" | "environment";
+  /** Name of the variable when the source is the environment. */
+  readonly variable: string | undefined;
+  /** Whether the value must not be shown. */
+  readonly secret: boolean;
+}
+
+/** A configuration that is valid but for what its plugins have to say. */
+export interface LoadedConfig {
+  readonly config: SidecarConfig;
+  readonly values: readonly EffectiveValue[];
+  /** The file, for the places of faults that are found later. */
+  readonly document: Document;
+}
+
+/** What reading a configuration found, faults or not. */
+export interface ConfigReading {
+  /** Set when there is no fault. */
+  readonly loaded: LoadedConfig | undefined;
+  readonly faults: readonly Fault[];
+  /** Set when the file is JSON. */
+  readonly document: Document | undefined;
+  /** Entries of `plugins` that are valid in themselves, by their place in the list. */
+  readonly plugins: ReadonlyMap<number, PluginEntry>;
+}
+
+/**
+ * Loads a configuration.
+ *
+ * @param file - path of sidecar.json
+ * @param env - environment variables that outrank it
+ * @throws ConfigError with every fault
+ */
+export function loadConfig(file: string, env: Environment): LoadedConfig {
+  const { loaded, faults } = readConfig(file, env);
+  if (loaded === undefined) throw new ConfigError(faults);
+  return loaded;
+}
+
+/** Loads a configuration as {@link loadConfig} does, but returns its faults, and what is usable in spite of them. */
+export function readConfig(file: string, env: Environment): ConfigReading {
+  const unusable = { loaded: undefined, document: undefined, plugins: new Map() };
+  let text: string;
+  try {
+    text = readFileSync(file, "utf8");
+  } catch (error) {
+    const wrong = `cannot be read: ${error instanceof Error ? error.message : String(error)}`;
+    return { ...unusable, faults: [{ place: { file }, key: "", wrong, allowed: "name another file with --config" }] };
+  }
+  const { document, faults } = parseDocument(file, text);
+  if (document === undefined) return { ...unusable, faults };
+
+  const reading = new Reading(env);
+  const json = readObject(sidecarSchema as SchemaTree, document.value, [], reading) as Draft<SidecarJson>;
+  const folder = path.dirname(path.resolve(file));
+  crossCheck(json, folder, reading);
+  const allFaults = [
+    ...faults,
+    ...reading.faults.map((fault) =>
+      placed(fault, document, keyText(fault.atKey ? fault.path.slice(0, -1) : fault.path)),
+    ),
+  ];
+  const plugins = pluginEntries(json.plugins ?? [], reading);
+  const values = reading.values.filter(isOwnValue).map((value) => effectiveValue(value, value.path));
+  return {
+    loaded:
+      allFaults.length > 0 ? undefined : { config: toConfig(json as SidecarJson, folder, file), values, document },
+    faults: allFaults,
+    document,
+    plugins,
+  };
+}
+
+/** A value that may lack what was not valid. */
+type Draft<T> = T extends readonly (infer E)[]
+  ? readonly Draft<E>[]
+  : T extends object
+    ? { readonly [K in keyof T]?: Draft<T[K]> | undefined }
+    : T;
+
+/** A fault of reading with its place in the file or the environment. */
+export function placed(fault: ReadFault, document: Document, key: string): Fault {
+  const { variable, wrong, allowed } = fault;
+  const place = variable === undefined ? document.place(fault.path, fault.atKey) : { variable };
+  return { place, key, wrong, allowed };
+}
+
+/** An effective value under the key that its path, or a part of it, gives. */
+export function effectiveValue({ value, source, variable, secret }: ReadValue, at: Path): EffectiveValue {
+  return { key: keyText(at), value, source, variable: source === "environment" ? variable : undefined, secret };
+}
+
+/** A plugin's configuration is shown as its own schema reads it. */
+function isOwnValue({ path }: ReadValue): boolean {
+  return !(path[0] === "plugins" && path[2] === "config");
+}
+
+function pluginEntries(entries: readonly Draft<PluginJson>[], reading: Reading): Map<number, PluginEntry> {
+  const faulty = new Set(reading.faults.filter(({ path }) => path[0] === "plugins").map(({ path }) => path[1]));
+  const valid = entries.map((entry, index) => [index, entry] as const).filter(([index]) => !faulty.has(index));
+  return new Map(valid.map(([index, entry]) => [index, toPluginEntry(entry as PluginJson)]));
+}
+
+/** Faults that one field by itself does not show: names, files, and what excludes each other. */
+function crossCheck(json: Draft<SidecarJson>, folder: string, reading: Reading): void {
+  const { inbound, outbound, backends = {} } = json;
+  if (inbound === null && outbound === null) {
+    reading.fault([], "there is neither inbound nor outbound", "give at least one of them");
+  }
+  const names = Object.keys(backends);
+  const checkUpstream = (given: Draft<{ upstream: string; tls: TlsJson | null }>, at: Path): void => {
+    const { upstream, tls } = given;
+    if (tls) checkTlsFiles(tls, folder, [...at, "tls"], reading);
+    if (upstream === undefined) return;
+    const isUrl = looksLikeUrl(upstream);
+    if (!isUrl && !names.includes(upstream)) {
+      const suggestion = nearest(upstream, names);
+      const known = names.length === 0 ? "there are no backends" : `backends: ${names.join(", ")}`;
+      const allowed = suggestion === undefined ? known : `did you mean "${suggestion}"?`;
+      const from = reading.valueAt([...at, "upstream"]);
+      const variable = from?.source === "environment" ? from.variable : undefined;
+      reading.fault(
+        [...at, "upstream"],
+        `no backend is named ${show(upstream)}`,
+        allowed,
+        variable === undefined ? {} : { variable },
+      );
+    }
+    if (!tls || (isUrl && parseOrigin(upstream).scheme === "https")) return;
+    const allowed = isUrl ? 'needs an "https://" upstream' : `belongs into backends.${upstream}.tls`;
+    reading.fault([...at, "tls"], `has no effect on ${show(upstream)}`, allowed, { atKey: true });
+  };
+  if (inbound) checkUpstream(inbound, ["inbound"]);
+  for (const [index, route] of (outbound?.routes ?? []).entries()) checkUpstream(route, ["outbound", "routes", index]);
+  for (const [name, { tls }] of Object.entries(backends as Record<string, Draft<BackendJson>>)) {
+    if (typeof tls === "object") checkTlsFiles(tls, folder, ["backends", name, "tls"], reading);
+  }
+}
+
+function toConfig(json: SidecarJson, folder: string, file: string): SidecarConfig {
+  const { inbound, outbound, telemetry, limits, drain } = json;
+  const backends = new Map(
+    Object.entries(json.backends).map(([name, entry]) => [name, toBackend(name, entry, folder)]),
+  );
+  return {
+    service: json.service,
+    forwarder: json.forwarder,
+    inbound: inbound === null ? undefined : toInbound(inbound, backends, folder),
+    outbound: outbound === null ? undefined : toOutbound(outbound, backends, folder),
+    backends,
+    admin: { listen: parseHostPort(json.admin.listen) },
+    plugins: json.plugins.map(toPluginEntry),
+    telemetry: {
+      traces: telemetry.traces,
+      metrics: {
+        prometheus: telemetry.metrics.prometheus,
+        otlp: telemetry.metrics.otlp,
+        otlpIntervalMs: telemetry.metrics.otlpInterval,
+      },
+      otlp: { endpoint: telemetry.otlp.endpoint ?? undefined, protocol: telemetry.otlp.protocol },
+    },
+    log: json.log,
+    limits: {
+      headBytes: limits.head,
+      fields: limits.fields,
+      targetBytes: limits.target,
+      replayBytes: limits.replay,
+    },
+    drain: { deadlineMs: drain.deadline, idleGraceMs: drain.idleGrace },
+    forwarding: json.forwarding,
+    folder,
+    file: path.resolve(file),
+  };
+}
+
+function toInbound(json: InboundJson, backends: ReadonlyMap<string, BackendConfig>, folder: string): InboundConfig {
+  const { loadBalancer } = json;
+  return {
+    ...timeouts(json),
+    listen: parseHostPort(json.listen),
+    upstream: toUpstream(json, backends, folder),
+    loadBalancer:
+      loadBalancer === null ? undefined : { name: loadBalancer.name, idleTimeoutMs: loadBalancer.idleTimeout },
+  };
+}
+
+function toOutbound(json: OutboundJson, backends: ReadonlyMap<string, BackendConfig>, folder: string): OutboundConfig {
+  return {
+    ...timeouts(json),
+    listen: parseHostPort(json.listen),
+    routes: json.routes.map((route) => ({
+      ...parseRouteHost(route.host),
+      upstream: toUpstream(route, backends, folder),
+    })),
+    unmatched: json.unmatched,
+  };
+}
+
+function timeouts(
+  json: InboundJson | OutboundJson,
+): Pick<InboundConfig, "connectTimeoutMs" | "responseTimeoutMs" | "tunnelIdleTimeoutMs"> {
+  return {
+    connectTimeoutMs: json.connectTimeout,
+    responseTimeoutMs: json.responseTimeout,
+    tunnelIdleTimeoutMs: json.tunnelIdleTimeout,
+  };
+}
+
+function toUpstream(
+  { upstream, tls }: { readonly upstream: string; readonly tls: TlsJson | null },
+  backends: ReadonlyMap<string, BackendConfig>,
+  folder: string,
+): Upstream {
+  const named = backends.get(upstream);
+  if (named !== undefined) return { origin: named.origin, backend: named.backend, tls: named.tls };
+  const origin = parseOrigin(upstream);
+  return { origin, backend: undefined, tls: origin.scheme === "https" ? toTls(tls, folder) : undefined };
+}
+
+function toBackend(name: string, json: BackendJson, folder: string): BackendConfig {
+  const secure = json.tls !== false;
+  const port = json.port ?? (secure ? 443 : 80);
+  return {
+    origin: { scheme: secure ? "https" : "http", host: json.address.toLowerCase(), port },
+    backend: name,
+    tls: secure ? toTls(typeof json.tls === "object" ? json.tls : null, folder) : undefined,
+    settings: { name, idleTimeoutMs: json.keepaliveTime ?? undefined, tcpKeepAlive: toTcpKeepAlive(json.tcpKeepalive) },
+  };
+}
+
+function toTcpKeepAlive({ enable, time, interval, probes }: BackendJson["tcpKeepalive"]): Partial<TcpKeepAlive> {
+  return {
+    ...(enable !== null && { enable }),
+    ...(time !== null && { timeMs: time }),
+    ...(interval !== null && { intervalMs: interval }),
+    ...(probes !== null && { probes }),
+  };
+}
+
+function toTls(json: TlsJson | null, folder: string): UpstreamTls {
+  const file = (name: string | null | undefined): string | undefined =>
+    name === null || name === undefined ? undefined : path.resolve(folder, name);
+  return {
+    ca: file(json?.ca),
+    cert: file(json?.cert),
+    key: file(json?.key),
+    serverName: json?.serverName ?? undefined,
+  };
+}
+
+function toPluginEntry(json: PluginJson): PluginEntry {
+  const { use, config, directions, onError, requestTimeout } = json;
+  return { use, config, directions, onError, requestTimeoutMs: requestTimeout };
+}
