@@ -116,6 +116,6 @@ export function adminRoutes(view: SidecarView, log: Logger): readonly Route[] {
   ];
 }
 
-function shown({ key, value, source, secret }: EffectiveValue): object {
-  return { key, value: secret ? MASK : value, source };
+function shown({ key, value, source, variable, secret }: EffectiveValue): object {
+  return { key, value: secret ? MASK : value, source, variable };
 }

@@ -25,7 +25,7 @@ export interface PluginView {
   readonly use: string;
   readonly directions: readonly Direction[];
   readonly onError: "continue" | "fail";
-  /** Its configuration with defaults filled in; `key` is relative to the entry's `config`. */
+  /** Its configuration with defaults filled in. */
   readonly config: readonly EffectiveValue[];
 }
 

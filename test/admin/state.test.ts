@@ -2,12 +2,18 @@ import assert from "node:assert/strict";
 import { test } from "node:test";
 import { startHarness } from "./harness.ts";
 
-test("/config shows each value with its source, and no secret", async (t) => {
+test("/config shows each value with its source and variable, and no secret", async (t) => {
   const { call, sidecar } = await startHarness(t);
   sidecar.values = [
-    { key: "service", value: "orders", source: "file", secret: false },
-    { key: "outbound.responseTimeout", value: Number.POSITIVE_INFINITY, source: "environment", secret: false },
-    { key: "telemetry.otlp.token", value: "hunter2", source: "environment", secret: true },
+    { key: "service", value: "orders", source: "file", variable: undefined, secret: false },
+    {
+      key: "outbound.responseTimeout",
+      value: Number.POSITIVE_INFINITY,
+      source: "environment",
+      variable: "HOLDFAST_X",
+      secret: false,
+    },
+    { key: "telemetry.otlp.token", value: "hunter2", source: "environment", variable: "HOLDFAST_Y", secret: true },
   ];
   const reply = await call("GET", "/config");
   assert.doesNotMatch(reply.text, /hunter2/);
@@ -16,8 +22,8 @@ test("/config shows each value with its source, and no secret", async (t) => {
     version: "0.1.0",
     values: [
       { key: "service", value: "orders", source: "file" },
-      { key: "outbound.responseTimeout", value: "off", source: "environment" },
-      { key: "telemetry.otlp.token", value: "***", source: "environment" },
+      { key: "outbound.responseTimeout", value: "off", source: "environment", variable: "HOLDFAST_X" },
+      { key: "telemetry.otlp.token", value: "***", source: "environment", variable: "HOLDFAST_Y" },
     ],
   });
 });
@@ -31,7 +37,7 @@ test("/plugins lists plugins in their order with their configuration, and no sec
       use: "keep-alive",
       directions: ["inbound", "outbound"],
       onError: "continue",
-      config: [{ key: "reuse", value: "safe", source: "file", secret: false }],
+      config: [{ key: "reuse", value: "safe", source: "file", variable: undefined, secret: false }],
     },
     {
       name: "own",
@@ -39,7 +45,7 @@ test("/plugins lists plugins in their order with their configuration, and no sec
       use: "./own.js",
       directions: ["inbound"],
       onError: "fail",
-      config: [{ key: "token", value: "hunter2", source: "file", secret: true }],
+      config: [{ key: "token", value: "hunter2", source: "file", variable: undefined, secret: true }],
     },
   ];
   const reply = await call("GET", "/plugins");
