@@ -1,0 +1,320 @@
+/**
+ * Metrics of one direction, as a filter on the public plugin API.
+ *
+ * @module
+ */
+import type {
+  CloseReason,
+  Connection,
+  ConnectionHooks,
+  Direction,
+  Exchange,
+  ExchangeHooks,
+  Failure,
+  Filter,
+  Origin,
+  Outcome,
+  PluginFailure,
+  Side,
+} from "../plugin/api.ts";
+import { normaliseMethod, protocolVersion } from "./http-semantics.ts";
+import type { HistogramSeries, Instruments, NumberSeries, SeriesAttributes } from "./instruments.ts";
+import { ATTR, OTHER } from "./names.ts";
+
+export interface MetricsOptions {
+  readonly direction: Direction;
+  readonly knownMethods: ReadonlySet<string>;
+  /** Origins with series of their own; the rest share `server.address="_OTHER"`. Default 256. */
+  readonly maxOrigins?: number;
+}
+
+const DEFAULT_MAX_ORIGINS = 256;
+
+/** Counts everything that {@link Instruments} lists, in one direction. */
+export function metricsFilter(instruments: Instruments, options: MetricsOptions): Filter {
+  const recorder = new Recorder(instruments, options);
+  return {
+    connection: (connection) => new ConnectionMetrics(recorder, connection),
+    exchange: (exchange) => new ExchangeMetrics(recorder, exchange),
+    pluginFailed: (failure) => recorder.pluginFailed(failure),
+  };
+}
+
+/** The upstream side of one origin: its attributes, and a key that stands for them. */
+interface OriginSeries {
+  readonly key: string;
+  readonly attributes: SeriesAttributes;
+}
+
+/** Finds the series of a measurement. */
+class Recorder {
+  readonly instruments: Instruments;
+  readonly direction: Direction;
+  readonly #knownMethods: ReadonlySet<string>;
+  readonly #maxOrigins: number;
+  readonly #origins = new Map<string, OriginSeries>();
+
+  constructor(instruments: Instruments, options: MetricsOptions) {
+    this.instruments = instruments;
+    this.direction = options.direction;
+    this.#knownMethods = options.knownMethods;
+    this.#maxOrigins = options.maxOrigins ?? DEFAULT_MAX_ORIGINS;
+  }
+
+  method(exchange: Exchange): string {
+    return normaliseMethod(exchange.request.method, this.#knownMethods);
+  }
+
+  origin(origin: Origin | undefined): OriginSeries {
+    const address = origin === undefined ? "" : `${origin.scheme}://${origin.host}:${origin.port}`;
+    const found = this.#origins.get(address);
+    if (found !== undefined) return found;
+    const named = origin !== undefined && this.#origins.size < this.#maxOrigins;
+    const series: OriginSeries = {
+      key: `${this.direction} ${named ? address : OTHER}`,
+      attributes: named
+        ? {
+            [ATTR.serverAddress]: origin.host,
+            [ATTR.serverPort]: origin.port,
+            [ATTR.urlScheme]: origin.scheme,
+            [ATTR.direction]: this.direction,
+          }
+        : { [ATTR.serverAddress]: OTHER, [ATTR.direction]: this.direction },
+    };
+    // Origins past the cap are not remembered either: with `unmatched: "pass"` callers choose them.
+    if (named) this.#origins.set(address, series);
+    return series;
+  }
+
+  serverActive(method: string, scheme: string): NumberSeries {
+    return this.instruments.serverActiveRequests.at(`${this.direction} ${method} ${scheme}`, () => ({
+      [ATTR.httpRequestMethod]: method,
+      [ATTR.urlScheme]: scheme,
+      [ATTR.direction]: this.direction,
+    }));
+  }
+
+  serverDuration(exchange: Exchange, method: string, outcome: Outcome): HistogramSeries {
+    const { scheme, version } = exchange.request;
+    const { status } = outcome;
+    const error = outcome.error?.code ?? (status !== undefined && status >= 500 ? String(status) : "");
+    return this.instruments.serverRequestDuration.at(
+      `${this.direction} ${method} ${scheme} ${version} ${status} ${error}`,
+      () => ({
+        [ATTR.httpRequestMethod]: method,
+        [ATTR.urlScheme]: scheme,
+        [ATTR.networkProtocolVersion]: version,
+        ...(status === undefined ? {} : { [ATTR.httpResponseStatusCode]: status }),
+        ...(error === "" ? {} : { [ATTR.errorType]: error }),
+        [ATTR.direction]: this.direction,
+      }),
+    );
+  }
+
+  clientActive(method: string, origin: OriginSeries): NumberSeries {
+    return this.instruments.clientActiveRequests.at(`${origin.key} ${method}`, () => ({
+      [ATTR.httpRequestMethod]: method,
+      ...origin.attributes,
+    }));
+  }
+
+  clientDuration(
+    method: string,
+    origin: OriginSeries,
+    connection: Connection | undefined,
+    status: number | undefined,
+    error: string | undefined,
+  ): HistogramSeries {
+    const version = connection === undefined ? undefined : protocolVersion(connection.protocol);
+    return this.instruments.clientRequestDuration.at(`${origin.key} ${method} ${version} ${status} ${error}`, () => ({
+      [ATTR.httpRequestMethod]: method,
+      ...origin.attributes,
+      ...(version === undefined ? {} : { [ATTR.networkProtocolVersion]: version }),
+      ...(status === undefined ? {} : { [ATTR.httpResponseStatusCode]: status }),
+      ...(error === undefined ? {} : { [ATTR.errorType]: error }),
+    }));
+  }
+
+  open(connection: Connection, state: "active" | "idle"): NumberSeries {
+    if (connection.side === "downstream") {
+      return this.instruments.downstreamOpenConnections.at(`${this.direction} ${state}`, () => ({
+        [ATTR.httpConnectionState]: state,
+        [ATTR.direction]: this.direction,
+      }));
+    }
+    const origin = this.origin(connection.origin);
+    return this.instruments.clientOpenConnections.at(`${origin.key} ${state}`, () => ({
+      [ATTR.httpConnectionState]: state,
+      ...origin.attributes,
+    }));
+  }
+
+  reused(side: Side, idleMs: number): void {
+    this.instruments.connectionIdleAtReuse
+      .at(`${this.direction} ${side}`, () => this.#ofSide(side))
+      .record(idleMs / 1000);
+  }
+
+  closed(connection: Connection, reason: CloseReason): void {
+    const { side } = connection;
+    this.instruments.connectionsClosed.at(`${this.direction} ${side} ${reason}`, () => ({
+      ...this.#ofSide(side),
+      [ATTR.closeReason]: reason,
+    })).value++;
+    if (reason === "connect_failed") return;
+    this.instruments.connectionRequests
+      .at(`${this.direction} ${side}`, () => this.#ofSide(side))
+      .record(connection.exchanges);
+    if (side === "downstream") return;
+    const origin = this.origin(connection.origin);
+    this.instruments.clientConnectionDuration.at(origin.key, () => origin.attributes).record(connection.ageMs / 1000);
+  }
+
+  idleTimeouts(connection: Connection): void {
+    this.#idleTimeout(connection, "configured", connection.keepAlive.idleTimeoutMs);
+    this.#idleTimeout(connection, "hint", connection.hint?.timeoutMs);
+  }
+
+  #idleTimeout(connection: Connection, source: "configured" | "hint", timeoutMs: number | undefined): void {
+    const origin = this.origin(connection.origin);
+    const key = `${origin.key} ${source}`;
+    const { upstreamIdleTimeout } = this.instruments;
+    if (timeoutMs === undefined || timeoutMs === Number.POSITIVE_INFINITY) {
+      upstreamIdleTimeout.remove(key);
+      return;
+    }
+    upstreamIdleTimeout.at(key, () => ({ [ATTR.source]: source, ...origin.attributes })).value = timeoutMs / 1000;
+  }
+
+  stale(exchange: Exchange, result: string): void {
+    const origin = this.origin(exchange.route?.origin);
+    this.instruments.upstreamStale.at(`${origin.key} ${result}`, () => ({
+      [ATTR.staleResult]: result,
+      ...origin.attributes,
+    })).value++;
+  }
+
+  pluginFailed(failure: PluginFailure): void {
+    const { plugin, hook } = failure;
+    this.instruments.pluginErrors.at(`${this.direction} ${plugin} ${hook}`, () => ({
+      [ATTR.pluginName]: plugin,
+      [ATTR.pluginHook]: hook,
+      [ATTR.direction]: this.direction,
+    })).value++;
+  }
+
+  #ofSide(side: Side): SeriesAttributes {
+    return { [ATTR.connectionSide]: side, [ATTR.direction]: this.direction };
+  }
+}
+
+class ConnectionMetrics implements ConnectionHooks {
+  readonly #recorder: Recorder;
+  readonly #connection: Connection;
+  /** The series that counts the connection now; `undefined` when it never opened. */
+  #counted: NumberSeries | undefined;
+
+  constructor(recorder: Recorder, connection: Connection) {
+    this.#recorder = recorder;
+    this.#connection = connection;
+    if (connection.closeReason !== "connect_failed") this.#count("idle");
+  }
+
+  active(): void {
+    this.#count("active");
+  }
+
+  idle(): void {
+    this.#count("idle");
+    if (this.#connection.side === "upstream") this.#recorder.idleTimeouts(this.#connection);
+  }
+
+  close(reason: CloseReason): void {
+    if (this.#counted !== undefined) this.#counted.value--;
+    this.#recorder.closed(this.#connection, reason);
+  }
+
+  #count(state: "active" | "idle"): void {
+    if (this.#counted !== undefined) this.#counted.value--;
+    this.#counted = this.#recorder.open(this.#connection, state);
+    this.#counted.value++;
+  }
+}
+
+class ExchangeMetrics implements ExchangeHooks {
+  readonly #recorder: Recorder;
+  readonly #exchange: Exchange;
+  readonly #method: string;
+  readonly #serverActive: NumberSeries;
+  /** Attempts that got as far as a connection. */
+  #connected = 0;
+  #clientActive: NumberSeries | undefined;
+
+  constructor(recorder: Recorder, exchange: Exchange) {
+    this.#recorder = recorder;
+    this.#exchange = exchange;
+    this.#method = recorder.method(exchange);
+    this.#serverActive = recorder.serverActive(this.#method, exchange.request.scheme);
+    this.#serverActive.value++;
+    if (exchange.downstreamIndex > 1 && exchange.downstream.activeExchanges <= 1) {
+      recorder.reused("downstream", exchange.downstreamIdleMs);
+    }
+  }
+
+  upstreamConnected(connection: Connection): void {
+    this.#connected++;
+    this.#clientActive = this.#recorder.clientActive(this.#method, this.#origin());
+    this.#clientActive.value++;
+    if (connection.exchanges > 1 && connection.activeExchanges <= 1) {
+      this.#recorder.reused("upstream", this.#exchange.upstreamIdleMs);
+    }
+  }
+
+  retry(error: Failure): void {
+    this.#attemptEnded(this.#exchange.elapsedMs, undefined, error.code);
+  }
+
+  end(outcome: Outcome): void {
+    const exchange = this.#exchange;
+    this.#serverActive.value--;
+    if (!isTunnelled(exchange, outcome)) {
+      this.#recorder.serverDuration(exchange, this.#method, outcome).record(outcome.durationMs / 1000);
+    }
+    if (outcome.stale !== undefined) this.#recorder.stale(exchange, outcome.stale);
+    // An attempt that found no connection was never shown to `upstreamConnected`.
+    if (this.#clientActive === undefined && exchange.attempts <= this.#connected) return;
+    const status = outcome.answeredBy === "upstream" ? outcome.status : undefined;
+    const error = outcome.error?.code ?? (status !== undefined && status >= 400 ? String(status) : undefined);
+    if (!isTunnelled(exchange, outcome)) this.#attemptEnded(outcome.durationMs, status, error);
+    else if (this.#clientActive !== undefined) this.#clientActive.value--;
+  }
+
+  /** @param endedAtMs - since the exchange began */
+  #attemptEnded(endedAtMs: number, status: number | undefined, error: string | undefined): void {
+    const exchange = this.#exchange;
+    const connection = this.#clientActive === undefined ? undefined : exchange.upstream;
+    if (this.#clientActive !== undefined) this.#clientActive.value--;
+    this.#clientActive = undefined;
+    const startedAtMs = exchange.attemptStartedAtEpochMs - exchange.startedAtEpochMs;
+    this.#recorder
+      .clientDuration(this.#method, this.#origin(), connection, status, error)
+      .record(Math.max(0, endedAtMs - startedAtMs) / 1000);
+  }
+
+  #origin(): OriginSeries {
+    return this.#recorder.origin(this.#exchange.route?.origin);
+  }
+}
+
+/** A tunnel lasts as long as its peers like: its time says nothing about requests. */
+function isTunnelled(exchange: Exchange, outcome: Outcome): boolean {
+  const { status } = outcome;
+  switch (exchange.kind) {
+    case "http":
+      return false;
+    case "tunnel":
+      return status !== undefined && status < 300;
+    case "upgrade":
+      return status === 101;
+  }
+}

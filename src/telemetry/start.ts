@@ -1,0 +1,122 @@
+/**
+ * Telemetry of one sidecar. The filters exist at once and are light; the OpenTelemetry SDK is loaded later, by
+ * {@link Telemetry.load}.
+ *
+ * @module
+ */
+import type { TelemetryConfig } from "../config/sidecar-config.ts";
+import type { Direction, Filter, Logger } from "../plugin/api.ts";
+import type { ConsoleOutput } from "./console-exporter.ts";
+import { Instruments } from "./instruments.ts";
+import { metricsFilter } from "./metrics.ts";
+import { formatPrometheus, PROMETHEUS_CONTENT_TYPE, type PrometheusText } from "./prometheus.ts";
+import type { Sdk } from "./sdk.ts";
+import { type Environment, resolveSettings } from "./settings.ts";
+import { passiveTraceFilter } from "./trace-context.ts";
+
+export interface TelemetryOptions {
+  readonly config: TelemetryConfig;
+  /** `service` of the configuration. */
+  readonly service: string;
+  /** Version of Holdfast. */
+  readonly version: string;
+  readonly log: Pick<Logger, "warn" | "error">;
+  /** `process.env`: its `OTEL_*` variables outrank the configuration. */
+  readonly env: Environment;
+  /** `process.stdout`: where the `console` exporter prints. */
+  readonly output: ConsoleOutput;
+}
+
+/** A filter with the name that failures are reported under. */
+export interface NamedFilter {
+  readonly name: string;
+  readonly filter: Filter;
+}
+
+export interface Telemetry {
+  /** Filters of one direction, to stand before those of the plugins. */
+  filters(direction: Direction): readonly NamedFilter[];
+  /**
+   * Loads the SDK and begins to record spans. Call it when the listeners are up. Never rejects: a failure is logged,
+   * and traffic goes on without spans. Metrics count from the start, with or without it.
+   */
+  load(): Promise<void>;
+  /** What `/metrics` answers; a comment when metrics are off. */
+  prometheusText(): Promise<PrometheusText>;
+  /** Spans that were not delivered so far. */
+  readonly droppedSpans: number;
+  /** Sends what is left and stops, within `timeoutMs` (default 5 s). Never rejects; safe to call twice. */
+  shutdown(timeoutMs?: number): Promise<void>;
+}
+
+const SHUTDOWN_TIMEOUT_MS = 5000;
+
+/** Makes the filters. Nothing is loaded, no connection is opened. */
+export function startTelemetry(options: TelemetryOptions): Telemetry {
+  const { log, version } = options;
+  const { settings, warnings } = resolveSettings(options.config, options.service, version, options.env);
+  for (const warning of warnings) log.warn({}, `telemetry: ${warning}`);
+
+  const instruments = new Instruments();
+  const hasMetrics = settings.metrics.prometheus || settings.metrics.otlpPush;
+  const needsSdk = settings.traces.exporters.length > 0 || settings.metrics.otlpPush;
+  let tracing: Filter = passiveTraceFilter;
+  let loading: Promise<Sdk | undefined> | undefined;
+  let stopping: Promise<void> | undefined;
+
+  const lateTracing: Filter = {
+    connection: (connection) => tracing.connection?.(connection),
+    exchange: (exchange) => tracing.exchange?.(exchange),
+  };
+
+  async function loadSdk(): Promise<Sdk | undefined> {
+    try {
+      const { startSdk } = await import("./sdk.ts");
+      const sdk = await startSdk({ settings, instruments, version, log, output: options.output });
+      tracing = sdk.tracing ?? passiveTraceFilter;
+      return sdk;
+    } catch (error) {
+      log.error({ err: error }, "telemetry: the OpenTelemetry SDK could not be started; no spans are recorded");
+      return undefined;
+    }
+  }
+
+  async function stop(timeoutMs: number): Promise<void> {
+    const sdk = await loading;
+    // Exchanges that are still under way must not start spans that nobody sends.
+    tracing = passiveTraceFilter;
+    if (sdk === undefined) return;
+    const timeout = Promise.withResolvers<void>();
+    const timer = setTimeout(timeout.resolve, timeoutMs);
+    await Promise.race([sdk.shutdown(), timeout.promise]);
+    clearTimeout(timer);
+  }
+
+  return {
+    filters(direction) {
+      const filters: NamedFilter[] = [{ name: "traces", filter: lateTracing }];
+      if (hasMetrics) {
+        const { knownMethods } = settings;
+        filters.push({ name: "metrics", filter: metricsFilter(instruments, { direction, knownMethods }) });
+      }
+      return filters;
+    },
+    async load() {
+      if (needsSdk && stopping === undefined) loading ??= loadSdk();
+      await loading;
+    },
+    async prometheusText() {
+      if (settings.metrics.prometheus) return formatPrometheus(instruments, settings.resource);
+      return { contentType: PROMETHEUS_CONTENT_TYPE, body: "# Prometheus metrics are off\n" };
+    },
+    get droppedSpans() {
+      let dropped = 0;
+      for (const series of instruments.droppedSpans.series) dropped += series.value;
+      return dropped;
+    },
+    shutdown(timeoutMs = SHUTDOWN_TIMEOUT_MS) {
+      stopping ??= stop(timeoutMs);
+      return stopping;
+    },
+  };
+}

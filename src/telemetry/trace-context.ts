@@ -1,0 +1,81 @@
+/**
+ * W3C Trace Context: `traceparent`, read strictly and written.
+ *
+ * @module
+ */
+import { randomFillSync } from "node:crypto";
+import type { Filter, HeaderList } from "../plugin/api.ts";
+
+/** What a valid `traceparent` says. */
+export interface RemoteParent {
+  /** 32 lower-case hexadecimal digits, not all zero. */
+  readonly traceId: string;
+  /** 16 lower-case hexadecimal digits, not all zero. */
+  readonly spanId: string;
+  /** `trace-flags`, 0 to 255. */
+  readonly flags: number;
+}
+
+export const FLAG_SAMPLED = 0x01;
+/** The trace id is random (Trace Context level 2); kept as received. */
+const FLAG_RANDOM = 0x02;
+
+const TRACEPARENT = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/;
+const NO_TRACE = "0".repeat(32);
+const NO_SPAN = "0".repeat(16);
+
+/**
+ * The parent that a request names. `undefined` when there is no `traceparent`, more than one, or one that is not valid:
+ * such a request starts a new trace (W3C Trace Context §3.2).
+ */
+export function readParent(headers: HeaderList): RemoteParent | undefined {
+  const values = headers.getAll("traceparent");
+  return values.length === 1 ? parseTraceparent(values[0]!) : undefined;
+}
+
+/** Reads one `traceparent` value. A version above 00 may have more parts after the flags; they are ignored. */
+export function parseTraceparent(value: string): RemoteParent | undefined {
+  const match = TRACEPARENT.exec(value);
+  if (match === null) return undefined;
+  const [, version, traceId, spanId, flags, more] = match;
+  if (version === "ff" || (version === "00" && more !== undefined)) return undefined;
+  if (traceId === NO_TRACE || spanId === NO_SPAN) return undefined;
+  return { traceId: traceId!, spanId: spanId!, flags: Number.parseInt(flags!, 16) };
+}
+
+/** `traceparent`, version 00. The flags are `sampled` and, when the parent had it, `random`; others are not ours to set. */
+export function formatTraceparent(traceId: string, spanId: string, sampled: boolean, parentFlags = 0): string {
+  return `00-${traceId}-${spanId}-0${(parentFlags & FLAG_RANDOM) | (sampled ? FLAG_SAMPLED : 0)}`;
+}
+
+const randomBytes = Buffer.allocUnsafe(4096);
+let used = randomBytes.length;
+
+function randomHex(bytes: number): string {
+  if (used + bytes > randomBytes.length) {
+    randomFillSync(randomBytes);
+    used = 0;
+  }
+  used += bytes;
+  return randomBytes.toString("hex", used - bytes, used);
+}
+
+/** A new trace id. */
+export function newTraceId(): string {
+  return randomHex(16);
+}
+
+/** A new span id. */
+export function newSpanId(): string {
+  return randomHex(8);
+}
+
+/** Tells the filters after it which trace a request belongs to, and changes nothing: what runs while nothing is recorded. */
+export const passiveTraceFilter: Filter = {
+  exchange(exchange) {
+    const parent = readParent(exchange.request.headers);
+    if (parent === undefined) return;
+    const { traceId, spanId, flags } = parent;
+    exchange.trace = { traceId, spanId, sampled: (flags & FLAG_SAMPLED) !== 0 };
+  },
+};
