@@ -1,0 +1,179 @@
+/**
+ * Opening an upstream connection: DNS, TCP, TLS, each timed.
+ *
+ * @module
+ */
+
+/**
+ * Opening an upstream connection: DNS, TCP, TLS, each timed.
+ *
+ * @module
+ */
+import net, { isIP, type Socket } from "node:net";
+import tls from "node:tls";
+import { HoldfastError } from "../errors.ts";
+import type { ConnectionSetup, Origin } from "../plugin/api.ts";
+
+/** TLS towards one origin: what to trust and present, and the sessions to resume. */
+export interface TlsOrigin {
+  readonly context: tls.SecureContext;
+  readonly serverName: string | undefined;
+  /** Last session ticket the origin gave. */
+  session: Buffer | undefined;
+}
+
+/** A freshly opened socket and how long opening it took. */
+export interface Opened {
+  readonly socket: Socket;
+  readonly setup: ConnectionSetup;
+}
+
+/** A failure to open, with how far it came. */
+export interface OpenFailure {
+  readonly error: HoldfastError;
+  readonly socket: Socket;
+  readonly setup: ConnectionSetup;
+}
+
+/** What to open. */
+export interface ConnectOptions {
+  readonly origin: Origin;
+  readonly security: TlsOrigin | undefined;
+  /** For DNS, TCP and TLS together, in milliseconds. */
+  readonly timeoutMs: number;
+  /** Whether our side stays open when the peer ends its own. */
+  readonly halfOpen: boolean;
+}
+
+/**
+ * Opens a connection. Tries the addresses of a name as RFC 8305 (happy eyeballs) says.
+ *
+ * @param done - called exactly once
+ */
+export function connect(
+  options: ConnectOptions,
+  done: (failure: OpenFailure | undefined, opened: Opened | undefined) => void,
+): void {
+  const { origin, security, timeoutMs } = options;
+  const startedAtMs = performance.now();
+  const startedAtEpochMs = performance.timeOrigin + startedAtMs;
+  let dnsMs: number | undefined;
+  let connectMs: number | undefined;
+  let tlsMs: number | undefined;
+  let tlsSocket: tls.TLSSocket | undefined;
+  let settled = false;
+
+  const tcp = net.connect({
+    host: origin.host,
+    port: origin.port,
+    noDelay: true,
+    autoSelectFamily: true,
+    allowHalfOpen: options.halfOpen,
+  });
+  const timer =
+    timeoutMs === Number.POSITIVE_INFINITY
+      ? undefined
+      : setTimeout(() => {
+          const where = `${origin.host}:${origin.port}`;
+          fail(new HoldfastError("HF_UPSTREAM_CONNECT_TIMEOUT", `connecting to ${where} took over ${timeoutMs} ms`));
+        }, timeoutMs);
+
+  function setup(): ConnectionSetup {
+    return {
+      startedAtEpochMs,
+      dnsMs,
+      connectMs,
+      tlsMs,
+      tlsVersion: tlsSocket?.getProtocol() ?? undefined,
+      tlsResumed: tlsSocket === undefined || tlsMs === undefined ? undefined : tlsSocket.isSessionReused(),
+    };
+  }
+
+  function fail(error: HoldfastError): void {
+    if (settled) return;
+    settled = true;
+    clearTimeout(timer);
+    const socket = tlsSocket ?? tcp;
+    done({ error, socket, setup: setup() }, undefined);
+    tcp.destroy();
+    tlsSocket?.destroy();
+  }
+
+  function succeed(socket: Socket): void {
+    if (settled) return;
+    settled = true;
+    clearTimeout(timer);
+    socket.removeListener("error", onError);
+    done(undefined, { socket, setup: setup() });
+  }
+
+  function onError(error: NodeJS.ErrnoException): void {
+    fail(connectError(origin, error, connectMs !== undefined));
+  }
+
+  // Stays after success: tls.connect leaves errors of the socket underneath to whoever made it.
+  tcp.on("error", onError);
+  tcp.once("lookup", () => {
+    if (isIP(origin.host) === 0) dnsMs = performance.now() - startedAtMs;
+  });
+  tcp.once("connect", () => {
+    connectMs = performance.now() - startedAtMs - (dnsMs ?? 0);
+    if (security === undefined) {
+      succeed(tcp);
+      return;
+    }
+    const name = security.serverName ?? origin.host;
+    tlsSocket = tls.connect({
+      socket: tcp,
+      secureContext: security.context,
+      host: name,
+      ALPNProtocols: ["http/1.1"],
+      ...(isIP(name) === 0 ? { servername: name } : {}),
+      ...(security.session === undefined ? {} : { session: security.session }),
+    });
+    tlsSocket.once("error", onError);
+    tlsSocket.on("session", (session) => {
+      security.session = session;
+    });
+    tlsSocket.once("secureConnect", () => {
+      tlsMs = performance.now() - startedAtMs - (dnsMs ?? 0) - (connectMs ?? 0);
+      succeed(tlsSocket!);
+    });
+  });
+}
+
+/** What a failure to open means. Names the address, so that the one line in the log is enough. */
+function connectError(origin: Origin, error: NodeJS.ErrnoException, tcpIsOpen: boolean): HoldfastError {
+  const where = `${origin.host}:${origin.port}`;
+  const cause = { cause: error };
+  if (tcpIsOpen) {
+    // OpenSSL's verification results have names of their own, next to Node's ERR_TLS_CERT_ALTNAME_INVALID.
+    const code = error.code ?? "";
+    const certificate =
+      code.includes("CERT") || code.startsWith("UNABLE_TO_") || code.startsWith("ERR_TLS_CERT") || code.includes("CRL");
+    return certificate
+      ? new HoldfastError("HF_UPSTREAM_CERTIFICATE", `certificate of ${where} refused: ${error.message}`, cause)
+      : new HoldfastError("HF_UPSTREAM_TLS", `TLS handshake with ${where} failed: ${error.message}`, cause);
+  }
+  switch (error.code) {
+    case "ENOTFOUND":
+    case "EAI_AGAIN":
+    case "EAI_FAIL":
+    case "EAI_NODATA":
+      return new HoldfastError("HF_UPSTREAM_DNS", `no address for ${origin.host} (${error.code})`, cause);
+    case "ECONNREFUSED":
+      return new HoldfastError("HF_UPSTREAM_REFUSED", `${where} refused the connection`, cause);
+    case "ETIMEDOUT":
+      return new HoldfastError("HF_UPSTREAM_CONNECT_TIMEOUT", `${where} did not answer`, cause);
+    case "EHOSTUNREACH":
+    case "ENETUNREACH":
+    case "EADDRNOTAVAIL":
+      return new HoldfastError("HF_UPSTREAM_UNREACHABLE", `no way to ${where} (${error.code})`, cause);
+    default: {
+      const reason = error.code ?? error.message;
+      // Happy eyeballs reports all attempts at once.
+      if (error instanceof AggregateError) return connectError(origin, error.errors[0] as NodeJS.ErrnoException, false);
+      return new HoldfastError("HF_UPSTREAM_CLOSED", `connecting to ${where} failed (${reason})`, cause);
+    }
+  }
+}

@@ -1,0 +1,273 @@
+/**
+ * One TCP or TLS connection with its life: open → active ⇄ idle → draining → closed.
+ *
+ * @module
+ */
+import type { Socket } from "node:net";
+import type { TLSSocket } from "node:tls";
+import type {
+  Backend,
+  CloseReason,
+  Connection,
+  ConnectionSetup,
+  ConnectionState,
+  Direction,
+  Exchange,
+  KeepAlive,
+  KeepAliveHint,
+  Origin,
+  Protocol,
+  RequestTimeouts,
+  Side,
+  TcpKeepAlive,
+} from "../plugin/api.ts";
+import { type Chain, ConnectionRun } from "../plugin/chain.ts";
+
+let lastId = 0;
+
+/** How long a closing connection may take to finish before its socket is destroyed. */
+const CLOSE_LINGER_MS = 2000;
+
+/** What a connection is made of. */
+export interface ConnectionOptions {
+  readonly direction: Direction;
+  readonly side: Side;
+  readonly socket: Socket;
+  readonly protocol: Protocol;
+  readonly setup: ConnectionSetup;
+  readonly origin?: Origin;
+  readonly backend?: Backend | undefined;
+  /** Default idle limit, in milliseconds. */
+  readonly idleTimeoutMs: number;
+}
+
+/** A connection as core sees it; plugins see the `Connection` part. */
+export class ProxyConnection implements Connection {
+  readonly id: number = ++lastId;
+  readonly direction: Direction;
+  readonly side: Side;
+  readonly socket: Socket;
+  readonly secure: boolean;
+  readonly localAddress: string;
+  readonly localPort: number;
+  readonly remoteAddress: string;
+  readonly remotePort: number;
+  readonly origin: Origin | undefined;
+  readonly backend: Backend | undefined;
+  readonly setup: ConnectionSetup;
+  readonly keepAlive: KeepAlive;
+  readonly requestTimeouts: RequestTimeouts = { headMs: 60_000, requestMs: Number.POSITIVE_INFINITY };
+  protocol: Protocol;
+  hint: KeepAliveHint | undefined;
+  error: Error | undefined;
+  exchanges = 0;
+  activeExchanges = 0;
+  /** `performance.now()` when it opened. */
+  readonly openedAtMs: number = performance.now();
+  /** `performance.now()` since when it is idle. */
+  idleSinceMs: number = this.openedAtMs;
+  /** `socket.bytesRead` when it became idle: more means that a request head has begun to arrive. */
+  bytesReadWhenIdle = 0;
+  /** Downstream: `performance.now()` when an incomplete request head was first noticed; `undefined` while there is none. */
+  headSinceMs: number | undefined;
+  /** Called whenever the connection carries nothing any more and is kept. */
+  onIdle: ((connection: ProxyConnection) => void) | undefined;
+  /** Called once, when the connection is closed. */
+  onClosed: ((connection: ProxyConnection) => void) | undefined;
+  /** How an idle connection is closed; a forwarder may know a politer way. */
+  closeTransport: () => void = () => closeGently(this.socket);
+
+  #state: ConnectionState = "idle";
+  #closeReason: CloseReason | undefined;
+  #tcpKeepAlive: TcpKeepAlive | undefined;
+  #run: ConnectionRun = new ConnectionRun(undefined, undefined);
+
+  constructor(options: ConnectionOptions) {
+    const { socket } = options;
+    this.direction = options.direction;
+    this.side = options.side;
+    this.socket = socket;
+    this.protocol = options.protocol;
+    this.setup = options.setup;
+    this.origin = options.origin;
+    this.backend = options.backend;
+    this.secure = (socket as Partial<TLSSocket>).encrypted === true;
+    this.localAddress = plainAddress(socket.localAddress);
+    this.localPort = socket.localPort ?? 0;
+    this.remoteAddress = plainAddress(socket.remoteAddress);
+    this.remotePort = socket.remotePort ?? 0;
+    this.keepAlive = {
+      enabled: true,
+      idleTimeoutMs: options.idleTimeoutMs,
+      agreedTimeoutMs: Number.POSITIVE_INFINITY,
+      maxRequests: Number.POSITIVE_INFINITY,
+      maxAgeMs: Number.POSITIVE_INFINITY,
+      advertise: false,
+    };
+  }
+
+  get state(): ConnectionState {
+    return this.#state;
+  }
+
+  get closeReason(): CloseReason | undefined {
+    return this.#closeReason;
+  }
+
+  get ageMs(): number {
+    return performance.now() - this.openedAtMs;
+  }
+
+  get idleMs(): number {
+    return this.activeExchanges > 0 || this.#state === "closed" ? 0 : performance.now() - this.idleSinceMs;
+  }
+
+  get bytesRead(): number {
+    return this.socket.bytesRead;
+  }
+
+  get bytesWritten(): number {
+    return this.socket.bytesWritten;
+  }
+
+  get tcpKeepAlive(): TcpKeepAlive | undefined {
+    return this.#tcpKeepAlive;
+  }
+
+  set tcpKeepAlive(value: TcpKeepAlive | undefined) {
+    this.#tcpKeepAlive = value;
+    if (value === undefined || !value.enable) this.socket.setKeepAlive(false);
+    else this.socket.setKeepAlive(true, value.timeMs, value.intervalMs, value.probes);
+  }
+
+  /** The idle limit that holds now, in milliseconds. */
+  get idleLimitMs(): number {
+    return Math.min(this.keepAlive.idleTimeoutMs, this.keepAlive.agreedTimeoutMs);
+  }
+
+  /** Name of the plugin with `onError: "fail"` that failed as the connection opened. */
+  get failedBy(): string | undefined {
+    return this.#run.failedBy;
+  }
+
+  /** Shows the connection to the filters and starts to watch its socket. */
+  open(chain: Chain): void {
+    // Only now: a peer that is already gone must still find its error handled, and `close` must follow `connection`.
+    this.socket.on("error", (error) => this.#socketFailed(error));
+    this.socket.on("close", () => this.#closed());
+    this.#run = chain.connection(this);
+    if (this.socket.destroyed) this.#closed();
+  }
+
+  /** An exchange or a tunnel begins. */
+  begin(exchange: Exchange): void {
+    this.exchanges++;
+    this.activeExchanges++;
+    this.headSinceMs = undefined;
+    if (this.#state === "idle") this.#state = "active";
+    this.#run.active(exchange);
+  }
+
+  /** An exchange or a tunnel is over. Closes the connection if it is to be closed now. */
+  finish(): void {
+    this.activeExchanges--;
+    if (this.activeExchanges > 0 || this.#state === "closed") return;
+    this.idleSinceMs = performance.now();
+    this.bytesReadWhenIdle = this.socket.bytesRead;
+    const reason = this.reasonToClose();
+    if (reason !== undefined) this.drain(reason);
+    if (this.#state === "draining") {
+      this.closeTransport();
+      return;
+    }
+    this.#state = "idle";
+    this.#run.idle();
+    this.onIdle?.(this);
+  }
+
+  /** Why the connection must close after what it carries now; `undefined` if it may stay. */
+  reasonToClose(): CloseReason | undefined {
+    if (this.#closeReason !== undefined) return this.#closeReason;
+    if (!this.keepAlive.enabled || this.exchanges >= this.keepAlive.maxRequests) return "max_requests";
+    if (this.ageMs >= this.keepAlive.maxAgeMs) return "max_age";
+    return undefined;
+  }
+
+  drain(reason: CloseReason): void {
+    if (this.#state === "closed" || this.#state === "draining") return;
+    this.#closeReason ??= reason;
+    const wasIdle = this.activeExchanges === 0;
+    this.#state = "draining";
+    if (wasIdle) this.closeTransport();
+  }
+
+  /** Destroys the socket at once. The first reason stays. */
+  cut(reason: CloseReason, error?: Error): void {
+    if (this.#state === "closed") return;
+    this.#closeReason ??= reason;
+    this.error ??= error;
+    this.#state = "draining";
+    this.socket.destroy();
+  }
+
+  /** The peer ended its side or announced that it will. */
+  peerCloses(): void {
+    this.#closeReason ??= "peer_closed";
+    if (this.#state !== "closed") this.#state = "draining";
+  }
+
+  /** Settings of its backend changed. */
+  backendChanged(): void {
+    this.#run.backendChanged();
+  }
+
+  #socketFailed(error: NodeJS.ErrnoException): void {
+    this.error ??= error;
+    this.#closeReason ??= reasonOfSocketError(error);
+  }
+
+  #closed(): void {
+    if (this.#state === "closed") return;
+    this.#state = "closed";
+    this.#closeReason ??= this.activeExchanges > 0 ? "aborted" : "peer_closed";
+    this.#run.close(this.#closeReason);
+    this.onClosed?.(this);
+  }
+}
+
+/** IPv4 addresses without the `::ffff:` that a dual-stack socket puts before them. */
+export function plainAddress(address: string | undefined): string {
+  if (address === undefined) return "";
+  return address.startsWith("::ffff:") && address.includes(".") ? address.slice(7) : address;
+}
+
+/** Which close reason an error of an open socket means. */
+export function reasonOfSocketError(error: NodeJS.ErrnoException): CloseReason {
+  switch (error.code) {
+    case "ECONNRESET":
+    case "EPIPE":
+      return "peer_reset";
+    case "ETIMEDOUT":
+    case "EHOSTUNREACH":
+    case "ENETUNREACH":
+      // On an open connection the kernel says these when probes (or retransmissions) went unanswered.
+      return "tcp_keepalive";
+    default:
+      return "protocol_error";
+  }
+}
+
+/**
+ * Ends our side and reads on for a while before the socket is destroyed. Destroying it at once would send RST when
+ * the peer still writes, and RST makes it lose the response it has not read yet (RFC 9112 §9.6).
+ */
+export function closeGently(socket: Socket): void {
+  if (socket.destroyed || closing.has(socket)) return;
+  closing.add(socket);
+  const timer = setTimeout(() => socket.destroy(), CLOSE_LINGER_MS).unref();
+  socket.once("close", () => clearTimeout(timer));
+  socket.end();
+  socket.resume();
+}
+
+const closing = new WeakSet<Socket>();

@@ -1,0 +1,219 @@
+/**
+ * One direction, wired: listener → connection → forwarder → exchange → router → pools.
+ *
+ * @module
+ */
+import type { Socket } from "node:net";
+import type { HostPort, Limits, UpstreamTls } from "../config/sidecar-config.ts";
+import type { HoldfastError } from "../errors.ts";
+import type { Direction, Logger } from "../plugin/api.ts";
+import type { Chain } from "../plugin/chain.ts";
+import { ProxyConnection } from "./connection.ts";
+import type { ExchangeSurroundings, ProxyExchange } from "./exchange.ts";
+import type { Forwarder, ForwarderFactory } from "./forwarder.ts";
+import type { ForwardingFields } from "./forwarding.ts";
+import { type Listener, listen } from "./listener.ts";
+import type { OpenConnections } from "./open-connections.ts";
+import { Pools } from "./pools.ts";
+import type { Router } from "./route.ts";
+import type { Sweep } from "./sweep.ts";
+
+/** Default idle limit of a downstream connection: above the 60 s that load balancers keep theirs. */
+export const DOWNSTREAM_IDLE_TIMEOUT_MS = 65_000;
+/** Default idle limit of an upstream connection: below the 60 s that many servers keep theirs. */
+export const UPSTREAM_IDLE_TIMEOUT_MS = 55_000;
+
+/** What a direction is made of. */
+export interface DirectionOptions {
+  readonly name: Direction;
+  readonly service: string;
+  readonly listen: HostPort;
+  readonly chain: Chain;
+  readonly router: Router;
+  readonly forwarder: ForwarderFactory;
+  readonly limits: Limits;
+  readonly forwarding: ForwardingFields;
+  readonly connectTimeoutMs: number;
+  readonly responseTimeoutMs: number;
+  readonly tunnelIdleTimeoutMs: number;
+  /** TLS settings of backends and origins, by name. */
+  readonly tls: ReadonlyMap<string, UpstreamTls>;
+  readonly sweep: Sweep;
+  readonly log: Logger;
+  /** Every open connection of the direction, both sides; the filters see it too. */
+  readonly connections: OpenConnections;
+}
+
+/** One direction at work. */
+export class ProxyDirection {
+  readonly name: Direction;
+  readonly pools: Pools;
+  readonly connections: OpenConnections;
+  readonly #options: DirectionOptions;
+  readonly #forwarder: Forwarder;
+  readonly #exchanges = new Set<ProxyExchange>();
+  #listener: Listener | undefined;
+  #draining = false;
+  #drained: (() => void) | undefined;
+
+  constructor(options: DirectionOptions) {
+    const { name, chain, connections } = options;
+    this.name = name;
+    this.connections = connections;
+    this.#options = options;
+    this.pools = new Pools({
+      direction: name,
+      chain,
+      connectTimeoutMs: options.connectTimeoutMs,
+      idleTimeoutMs: UPSTREAM_IDLE_TIMEOUT_MS,
+      tls: options.tls,
+      onOpen: (connection) => this.#track(connection),
+    });
+    const direction = this;
+    const around: ExchangeSurroundings = {
+      name,
+      service: options.service,
+      chain,
+      router: options.router,
+      pools: this.pools,
+      limits: options.limits,
+      forwarding: options.forwarding,
+      exchanges: this.#exchanges,
+      responseTimeoutMs: options.responseTimeoutMs,
+      tunnelIdleTimeoutMs: options.tunnelIdleTimeoutMs,
+      onRefused: (connection, failure) => this.#refused(connection, failure),
+      get draining() {
+        return direction.#draining;
+      },
+    };
+    this.#forwarder = options.forwarder(around);
+  }
+
+  /** Where it listens; known after {@link start}. */
+  get address(): HostPort {
+    return this.#listener!.address;
+  }
+
+  /** Exchanges and tunnels that run now. */
+  get activeExchanges(): number {
+    return this.#exchanges.size;
+  }
+
+  /** @throws HoldfastError `HF_CONFIG` when the address cannot be bound */
+  async start(): Promise<void> {
+    const { listen: address, name, sweep } = this.#options;
+    this.#listener = await listen(address, `${name}.listen`, (socket) => this.#accept(socket));
+    sweep.add(this.#sweep);
+  }
+
+  /** From now on responses say `Connection: close`; new connections are still taken. */
+  announceDrain(): void {
+    this.#draining = true;
+  }
+
+  /**
+   * Takes no new connections, closes idle ones, and waits for those that carry something.
+   *
+   * @returns when no downstream connection is left
+   */
+  async drain(): Promise<void> {
+    this.#draining = true;
+    this.#listener?.close();
+    const { promise, resolve } = Promise.withResolvers<void>();
+    this.#drained = resolve;
+    for (const connection of [...this.connections]) if (connection.side === "downstream") connection.drain("drain");
+    this.#checkDrained();
+    await promise;
+  }
+
+  /**
+   * Ends everything at once.
+   *
+   * @returns how many exchanges were cut
+   */
+  cut(): number {
+    this.#listener?.close();
+    const cut = this.#exchanges.size;
+    for (const connection of [...this.connections]) connection.cut("drain");
+    return cut;
+  }
+
+  /** Closes upstream connections and filters; the last step. */
+  async close(): Promise<void> {
+    this.#options.sweep.remove(this.#sweep);
+    this.pools.drain();
+    for (const connection of [...this.connections]) connection.cut("drain");
+    // Filters close after every connection's `close` hook has run, and those run as sockets close.
+    while (this.connections.size > 0) await new Promise((resolve) => setImmediate(resolve));
+    await this.#options.chain.close();
+  }
+
+  #accept(socket: Socket): void {
+    const connection = new ProxyConnection({
+      direction: this.name,
+      side: "downstream",
+      socket,
+      protocol: "http/1.1",
+      setup: {
+        startedAtEpochMs: performance.timeOrigin + performance.now(),
+        dnsMs: undefined,
+        connectMs: undefined,
+        tlsMs: undefined,
+        tlsVersion: undefined,
+        tlsResumed: undefined,
+      },
+      idleTimeoutMs: DOWNSTREAM_IDLE_TIMEOUT_MS,
+    });
+    connection.onClosed = () => this.#forget(connection);
+    this.#track(connection);
+    connection.open(this.#options.chain);
+    if (connection.state === "idle") this.#forwarder.accept(connection);
+  }
+
+  #track(connection: ProxyConnection): void {
+    this.connections.add(connection);
+    const { onClosed } = connection;
+    connection.onClosed = (closed) => {
+      this.connections.delete(closed);
+      onClosed?.(closed);
+    };
+  }
+
+  #forget(connection: ProxyConnection): void {
+    this.connections.delete(connection);
+    this.#checkDrained();
+  }
+
+  #checkDrained(): void {
+    if (this.connections.count("downstream") === 0) this.#drained?.();
+  }
+
+  #refused(connection: ProxyConnection, failure: HoldfastError): void {
+    this.#options.log.warn(
+      { connection: connection.id, peer: connection.remoteAddress, code: failure.code, status: failure.status },
+      `refused: ${failure.message}`,
+    );
+  }
+
+  readonly #sweep = (nowMs: number): void => {
+    for (const exchange of this.#exchanges) exchange.sweep(nowMs);
+    for (const connection of this.connections) {
+      if (connection.side === "downstream" && connection.state === "idle") this.#sweepIdle(connection, nowMs);
+    }
+    this.pools.sweep(nowMs);
+  };
+
+  /** An idle downstream connection: nothing came, or a head that is not complete yet. */
+  #sweepIdle(connection: ProxyConnection, nowMs: number): void {
+    if (connection.bytesRead > connection.bytesReadWhenIdle) {
+      connection.headSinceMs ??= nowMs;
+      if (nowMs - connection.headSinceMs >= connection.requestTimeouts.headMs)
+        this.#forwarder.refuseSlowHead(connection);
+      return;
+    }
+    const idleMs = nowMs - connection.idleSinceMs;
+    if (connection.exchanges === 0 && idleMs >= connection.requestTimeouts.headMs) connection.drain("request_timeout");
+    else if (idleMs >= connection.idleLimitMs) connection.drain("idle_timeout");
+    else if (nowMs - connection.openedAtMs >= connection.keepAlive.maxAgeMs) connection.drain("max_age");
+  }
+}

@@ -1,0 +1,290 @@
+/**
+ * Runs one exchange between node:http downstream and http-proxy-3 upstream.
+ *
+ * @module
+ */
+import type http from "node:http";
+import type { Socket } from "node:net";
+import { asHoldfastError, HoldfastError } from "../../errors.ts";
+import type { Reply } from "../../plugin/api.ts";
+import type { OutgoingHead, ProxyExchange } from "../exchange.ts";
+import { allowedTrailers, splitHopByHop } from "../headers.ts";
+import { checkResponseHead, hasBody } from "../response-rules.ts";
+import { joinSockets } from "../tunnel.ts";
+import type { Attempt, Carrier } from "./carrier.ts";
+import { pairs, RequestBody } from "./request-body.ts";
+
+/** What an exchange needs besides itself. */
+export interface Carriage {
+  readonly carrier: Carrier;
+  readonly replayBytes: number;
+  /** For an upgrade: the downstream socket, and bytes that came after the request head. */
+  readonly upgrade: { readonly socket: Socket; readonly first: Buffer } | undefined;
+}
+
+/**
+ * Runs the exchange to its end.
+ *
+ * @param over - called once, when the response is written or the downstream connection is gone
+ */
+export function runExchange(
+  exchange: ProxyExchange,
+  request: http.IncomingMessage,
+  response: http.ServerResponse,
+  carriage: Carriage,
+  over: () => void,
+): void {
+  const { framing, expectsContinue, method, version } = exchange.request;
+  const hasRequestBody = framing.kind === "chunked" || (framing.kind === "length" && framing.bytes > 0);
+  exchange.requestComplete = !hasRequestBody;
+  const body = new RequestBody(hasRequestBody ? request : undefined, expectsContinue, carriage.replayBytes, {
+    moved(bytes) {
+      exchange.requestBytes += bytes;
+      exchange.progressAtMs = performance.now();
+    },
+    complete() {
+      exchange.requestComplete = true;
+    },
+    sendContinue() {
+      if (version === "1.1" && !response.headersSent && !response.destroyed) response.writeContinue();
+    },
+  });
+  let failure: HoldfastError | undefined;
+  let upgraded = false;
+  let finished = false;
+
+  exchange.abort = fail;
+  response.on("finish", () => finish());
+  response.on("close", () => {
+    if (upgraded) return;
+    if (!response.writableFinished) {
+      failure ??= new HoldfastError("HF_DOWNSTREAM_ABORTED", "the downstream connection closed before the end");
+      exchange.downstream.cut("aborted");
+    }
+    finish();
+  });
+  // node:http reports a request that was cut as an error of the request; `close` of the response follows.
+  request.on("error", () => {});
+
+  exchange.admit((error, reply) => {
+    if (finished) return;
+    if (error !== undefined) fail(error);
+    else if (reply !== undefined) sendReply(reply);
+    else attempt(exchange.kind === "upgrade");
+  });
+
+  function attempt(fresh: boolean): void {
+    exchange.attempt(fresh, (error, connection) => {
+      if (error !== undefined) return fail(error);
+      if (finished || connection === undefined) return exchange.releaseUpstream(true);
+      const current: Attempt = {
+        request,
+        response,
+        connection,
+        target: exchange.request.target,
+        fields: exchange.upstreamFields(),
+        body,
+        events: {
+          response: (incoming) => guarded(() => respond(incoming)),
+          information: (status, fields) => inform(status, fields),
+          upgraded: (incoming, socket, first) => guarded(() => switchProtocols(incoming, socket, first)),
+          failed: (cause) => attemptFailed(cause),
+          released: (kept) => {
+            if (exchange.upstream === connection && !upgraded) exchange.releaseUpstream(kept);
+          },
+        },
+      };
+      carriage.carrier.send(current);
+    });
+  }
+
+  function attemptFailed(cause: NodeJS.ErrnoException): void {
+    if (finished || failure !== undefined || upgraded) return;
+    const error = upstreamError(exchange, cause);
+    const retried = exchange.retryAfter(error, isClosedByPeer(cause), body.replayable);
+    exchange.releaseUpstream(false);
+    if (retried) attempt(true);
+    else fail(error);
+  }
+
+  /** Relays a response of the upstream. */
+  function respond(incoming: http.IncomingMessage): void {
+    if (finished || failure !== undefined) {
+      incoming.destroy();
+      return;
+    }
+    const status = incoming.statusCode!;
+    const ends = checkResponseHead(method, status, incoming.rawHeaders);
+    const version1 = incoming.httpVersion === "1.0" ? "1.0" : "1.1";
+    if (!body.begun) exchange.downstream.drain("aborted");
+    const delimited = ends === "none" || ends === "length" || version !== "1.0";
+    const head = exchange.respond(
+      { status, reason: incoming.statusMessage ?? "", version: version1, fields: incoming.rawHeaders },
+      delimited,
+    );
+    if (head.trailer.length > 0 && ends === "chunked" && version === "1.1") {
+      head.headers.flat.push("Trailer", head.trailer.join(", "));
+    }
+    writeHead(head);
+    exchange.progressAtMs = performance.now();
+
+    incoming.on("data", (chunk: Buffer) => {
+      exchange.responseBytes += chunk.length;
+      exchange.progressAtMs = performance.now();
+      if (!response.write(chunk)) incoming.pause();
+    });
+    response.on("drain", () => incoming.resume());
+    incoming.on("error", () => truncated());
+    incoming.on("end", () => {
+      const trailers = allowedTrailers(incoming.rawTrailers);
+      if (trailers.length > 0 && response.chunkedEncoding) response.addTrailers(pairs(trailers));
+      if (!body.sent) abandonUpload();
+      response.end();
+    });
+  }
+
+  /** The response is complete and the request is not: what is left of it is not worth carrying (RFC 9112 §9.5). */
+  function abandonUpload(): void {
+    body.stop();
+    exchange.upstream?.cut("aborted");
+    exchange.downstream.drain("aborted");
+  }
+
+  function truncated(): void {
+    if (finished) return;
+    // No last chunk and no further byte: the peer must see that the response is not whole (RFC 9112 §8).
+    failure ??= new HoldfastError(
+      "HF_UPSTREAM_INCOMPLETE",
+      `${exchange.route!.name} closed in the middle of a response`,
+    );
+    exchange.downstream.cut("aborted", failure);
+  }
+
+  function inform(status: number, fields: string[]): void {
+    if (version !== "1.1" || response.headersSent || finished || status === 101) return;
+    // The peer's own 100 is written when its body may come; see RequestBody.
+    if (status === 100 && expectsContinue) return;
+    response.writeInformation(status, splitHopByHop(fields).end.flat);
+  }
+
+  /** 101: bytes both ways from here on. */
+  function switchProtocols(incoming: http.IncomingMessage, upstreamSocket: Socket, first: Buffer): void {
+    const { upgrade } = carriage;
+    if (upgrade === undefined || exchange.kind !== "upgrade" || finished) {
+      upstreamSocket.destroy();
+      fail(new HoldfastError("HF_UPSTREAM_BAD_RESPONSE", `${exchange.route!.name} switched protocols unasked`));
+      return;
+    }
+    upgraded = true;
+    const head = exchange.respond(
+      { status: 101, reason: incoming.statusMessage ?? "", version: "1.1", fields: incoming.rawHeaders },
+      true,
+    );
+    const protocol = incoming.headers.upgrade ?? exchange.request.hop.upgrade!;
+    exchange.upstream!.protocol = "tunnel";
+    exchange.downstream.protocol = "tunnel";
+    response.detachSocket(upgrade.socket);
+    upgrade.socket.write(switchingHead(head, protocol), "latin1");
+    joinSockets(upgrade.socket, upstreamSocket, upgrade.first, first, {
+      moved(bytes, towards) {
+        if (towards === "upstream") exchange.requestBytes += bytes;
+        else exchange.responseBytes += bytes;
+        exchange.progressAtMs = performance.now();
+      },
+      closed() {
+        exchange.releaseUpstream(true);
+        finish();
+      },
+    });
+    exchange.abort = (error) => {
+      failure ??= error;
+      const reason = error.code === "HF_UPSTREAM_TIMEOUT" ? "idle_timeout" : "drain";
+      exchange.downstream.cut(reason);
+      exchange.upstream?.cut(reason);
+    };
+  }
+
+  function sendReply(reply: Reply): void {
+    guarded(() => {
+      writeHead(exchange.respondWithReply(reply));
+      const bytes = reply.body ?? "";
+      if (hasBody(method, reply.status)) exchange.responseBytes += Buffer.byteLength(bytes);
+      body.stop();
+      response.end(bytes);
+    });
+  }
+
+  /** Ends the exchange with an error: as a response if none has begun, else by cutting the connection. */
+  function fail(error: HoldfastError): void {
+    if (finished || failure !== undefined) return;
+    failure = error;
+    body.stop();
+    exchange.releaseUpstream(false);
+    if (response.headersSent || response.destroyed) {
+      exchange.downstream.cut("aborted", error);
+      return;
+    }
+    try {
+      const answer = exchange.respondWithError(error);
+      writeHead(answer.head);
+      if (hasBody(method, answer.head.status)) exchange.responseBytes += answer.body.length;
+      response.end(answer.body);
+    } catch {
+      // A plugin with onError "fail" failed on the error's own response: nothing sensible is left to say.
+      exchange.downstream.cut("aborted", error);
+    }
+  }
+
+  function guarded(work: () => void): void {
+    try {
+      work();
+    } catch (thrown) {
+      fail(asHoldfastError(thrown));
+    }
+  }
+
+  function writeHead(head: OutgoingHead): void {
+    if (head.reason === "") response.writeHead(head.status, head.headers.flat);
+    else response.writeHead(head.status, head.reason, head.headers.flat);
+  }
+
+  function finish(): void {
+    if (finished) return;
+    finished = true;
+    if (!upgraded && !exchange.requestComplete) body.stop();
+    exchange.end(failure);
+    over();
+  }
+}
+
+function switchingHead(head: OutgoingHead, protocol: string): string {
+  const lines = [`HTTP/1.1 101 ${head.reason === "" ? "Switching Protocols" : head.reason}`];
+  const { flat } = head.headers;
+  for (let at = 0; at < flat.length; at += 2) {
+    if (flat[at]!.toLowerCase() === "connection" || flat[at]!.toLowerCase() === "keep-alive") continue;
+    lines.push(`${flat[at]}: ${flat[at + 1]}`);
+  }
+  lines.push("Connection: Upgrade", `Upgrade: ${protocol}`);
+  return `${lines.join("\r\n")}\r\n\r\n`;
+}
+
+function isClosedByPeer(error: NodeJS.ErrnoException): boolean {
+  return error.code === "ECONNRESET" || error.code === "EPIPE";
+}
+
+function upstreamError(exchange: ProxyExchange, cause: NodeJS.ErrnoException): HoldfastError {
+  const name = exchange.route?.name ?? "the upstream";
+  const code = cause.code ?? "";
+  if (code === "HPE_HEADER_OVERFLOW") {
+    return new HoldfastError("HF_UPSTREAM_HEAD_TOO_LARGE", `response head of ${name} is larger than limits.head`, {
+      cause,
+    });
+  }
+  if (code.startsWith("HPE_")) {
+    return new HoldfastError("HF_UPSTREAM_BAD_RESPONSE", `${name} sent what is not HTTP/1.1 (${code})`, { cause });
+  }
+  const idle = exchange.upstreamIndex > 1 ? ` after ${Math.round(exchange.upstreamIdleMs)} ms idle` : "";
+  return new HoldfastError("HF_UPSTREAM_CLOSED", `${name} closed the connection before a response${idle} (${code})`, {
+    cause,
+  });
+}

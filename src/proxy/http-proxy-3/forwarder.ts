@@ -1,0 +1,241 @@
+/**
+ * The http-proxy-3 forwarder: node:http reads requests downstream, http-proxy-3 sends them upstream over our pool.
+ *
+ * @module
+ */
+import http from "node:http";
+import type { Socket } from "node:net";
+import { errorResponse, HoldfastError } from "../../errors.ts";
+import { closeGently, type ProxyConnection } from "../connection.ts";
+import { type ExchangeSurroundings, ProxyExchange } from "../exchange.ts";
+import type { Forwarder } from "../forwarder.ts";
+import { listElements } from "../headers.ts";
+import { type CheckedHead, checkRequestHead } from "../request-rules.ts";
+import { Carrier } from "./carrier.ts";
+import { runExchange } from "./exchange.ts";
+import { runTunnel } from "./tunnel.ts";
+
+/** Room for the start line and for what node:http counts differently, above limits.head. */
+const PARSER_SLACK_BYTES = 4096;
+
+/** Requests of one connection that may be parsed ahead before reading pauses. */
+const MAX_PIPELINED = 16;
+
+/** One downstream connection: its exchanges run one after the other, in the order of their requests. */
+interface Lane {
+  readonly connection: ProxyConnection;
+  /** What waits for the exchange that runs now. */
+  readonly waiting: (() => void)[];
+  busy: boolean;
+  /** The exchange that runs now. */
+  exchange: ProxyExchange | undefined;
+  /** Something invalid came: nothing after it is read as a request. */
+  refused: boolean;
+}
+
+/** Makes the forwarder of one direction. */
+export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
+  const carrier = new Carrier();
+  const lanes = new WeakMap<Socket, Lane>();
+  const server = http.createServer({
+    maxHeaderSize: around.limits.headBytes + around.limits.targetBytes + PARSER_SLACK_BYTES,
+    // All of these are ours: idle limits, slow heads and Host are looked after in one place for every forwarder.
+    requireHostHeader: false,
+    keepAliveTimeout: 0,
+    headersTimeout: 0,
+    requestTimeout: 0,
+    shouldUpgradeCallback: (request) => upgradeProtocol(request) !== undefined,
+  });
+  // Node would cut the list silently; checkRequestHead refuses with 431 instead.
+  server.maxHeadersCount = 0;
+
+  server.on("request", (request, response) => received(request, response));
+  server.on("checkContinue", (request, response) => received(request, response));
+  server.on("checkExpectation", (request, response) => received(request, response));
+  server.on("upgrade", (request, socket, first) => takenOver(request, socket as Socket, first, "upgrade"));
+  server.on("connect", (request, socket, first) => takenOver(request, socket as Socket, first, "tunnel"));
+  server.on("clientError", (error, socket) => malformed(error, socket as Socket));
+
+  return {
+    name: "http-proxy-3",
+    accept(connection) {
+      const lane: Lane = { connection, waiting: [], busy: false, exchange: undefined, refused: false };
+      lanes.set(connection.socket, lane);
+      // node:http calls it after a last response; destroying a socket that still receives would take that response along.
+      connection.socket.destroySoon = () => closeGently(connection.socket);
+      server.emit("connection", connection.socket);
+    },
+    refuseSlowHead(connection) {
+      const lane = lanes.get(connection.socket);
+      if (lane === undefined) return;
+      const { headMs } = connection.requestTimeouts;
+      refuse(lane, new HoldfastError("HF_REQUEST_TIMEOUT", `the request head was not complete within ${headMs} ms`));
+    },
+  };
+
+  /** Runs now, or after what runs now: a pipelined request must not overtake, nor run when its answer cannot be sent. */
+  function inTurn(lane: Lane, start: () => void): void {
+    if (!lane.busy) {
+      lane.busy = true;
+      start();
+      return;
+    }
+    lane.waiting.push(start);
+    if (lane.waiting.length >= MAX_PIPELINED) lane.connection.socket.pause();
+  }
+
+  function next(lane: Lane): void {
+    lane.exchange = undefined;
+    const start = lane.waiting.shift();
+    if (lane.waiting.length < MAX_PIPELINED) lane.connection.socket.resume();
+    if (start === undefined) lane.busy = false;
+    else start();
+  }
+
+  function received(request: http.IncomingMessage, response: http.ServerResponse): void {
+    const lane = lanes.get(request.socket)!;
+    if (lane.refused) return;
+    inTurn(lane, () => {
+      if (isOver(lane)) return;
+      const head = check(lane, request, undefined);
+      if (head === undefined) return;
+      lane.connection.protocol = head.version === "1.0" ? "http/1.0" : "http/1.1";
+      lane.exchange = new ProxyExchange(around, lane.connection, head, "http");
+      const carriage = { carrier, replayBytes: around.limits.replayBytes, upgrade: undefined };
+      runExchange(lane.exchange, request, response, carriage, () => next(lane));
+    });
+  }
+
+  /** An upgrade or CONNECT: node:http has let go of the socket. */
+  function takenOver(request: http.IncomingMessage, socket: Socket, first: Buffer, kind: "upgrade" | "tunnel"): void {
+    const lane = lanes.get(socket)!;
+    if (lane.refused) return;
+    // Nobody reads it until the exchange starts, or ends without a switch.
+    socket.pause();
+    inTurn(lane, () => {
+      if (isOver(lane)) return;
+      const head = check(lane, request, kind === "upgrade" ? upgradeProtocol(request) : undefined);
+      if (head === undefined) return;
+      const exchange = new ProxyExchange(around, lane.connection, head, kind);
+      lane.exchange = exchange;
+      const response = new http.ServerResponse(request);
+      response.shouldKeepAlive = head.version === "1.1" && !head.hop.close;
+      response.assignSocket(socket);
+      const over = (): void => {
+        next(lane);
+        if (lane.connection.state !== "idle" || lane.connection.protocol === "tunnel") return;
+        // The switch was refused: an ordinary connection again, and what came early is still to be read.
+        response.detachSocket(socket);
+        if (first.length > 0) socket.unshift(first);
+        server.emit("connection", socket);
+        socket.resume();
+      };
+      if (kind === "tunnel") runTunnel(exchange, response, socket, first, over);
+      else {
+        const carriage = { carrier, replayBytes: around.limits.replayBytes, upgrade: { socket, first } };
+        runExchange(exchange, request, response, carriage, over);
+      }
+    });
+  }
+
+  /** A connection that closes after the response before has nobody to answer. */
+  function isOver(lane: Lane): boolean {
+    const over = lane.refused || lane.connection.state === "draining" || lane.connection.state === "closed";
+    if (over) lane.waiting.length = 0;
+    return over;
+  }
+
+  function check(lane: Lane, request: http.IncomingMessage, upgrade: string | undefined): CheckedHead | undefined {
+    try {
+      const head = checkRequestHead(
+        {
+          method: request.method!,
+          target: request.url!,
+          version: request.httpVersion as "1.0" | "1.1",
+          fields: request.rawHeaders,
+          secure: lane.connection.secure,
+        },
+        around.limits,
+      );
+      if (head.hop.upgrade === upgrade) return head;
+      return Object.assign(head, { hop: { ...head.hop, upgrade } });
+    } catch (error) {
+      refuse(lane, error as HoldfastError);
+      return undefined;
+    }
+  }
+
+  function malformed(error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket: Socket): void {
+    const lane = lanes.get(socket);
+    if (lane === undefined || lane.refused) return;
+    if (error.code === undefined || !error.code.startsWith("HPE_")) {
+      // Not a fault of the message: the connection broke, and its own handlers know.
+      socket.destroy();
+      return;
+    }
+    const failure = parserFailure(error);
+    const { exchange } = lane;
+    if (exchange !== undefined && !exchange.requestComplete && lane.waiting.length === 0) {
+      // In the body of the exchange that runs now.
+      lane.refused = true;
+      exchange.abort(failure);
+      return;
+    }
+    inTurn(lane, () => {
+      if (!isOver(lane)) refuse(lane, failure);
+    });
+  }
+
+  /** Answers what is not a request, and closes. There is no exchange: nothing of it can be trusted. */
+  function refuse(lane: Lane, failure: HoldfastError): void {
+    lane.refused = true;
+    lane.waiting.length = 0;
+    const { connection } = lane;
+    around.onRefused(connection, failure);
+    const { status, fields, body } = errorResponse(failure, around.service);
+    const silent = failure.code === "HF_REQUEST_TIMEOUT" && connection.bytesRead === connection.bytesReadWhenIdle;
+    if (!silent && connection.socket.writable) {
+      const lines = [`HTTP/1.1 ${status} ${http.STATUS_CODES[status] ?? ""}`];
+      for (const [name, value] of fields) lines.push(`${name}: ${value}`);
+      lines.push(`Date: ${new Date().toUTCString()}`, `Content-Length: ${body.length}`, "Connection: close");
+      connection.socket.write(`${lines.join("\r\n")}\r\n\r\n${body}`, "latin1");
+    }
+    connection.drain(failure.code === "HF_REQUEST_TIMEOUT" ? "request_timeout" : "protocol_error");
+    closeGently(connection.socket);
+  }
+}
+
+/**
+ * The protocol an upgrade asks for, without those we serve as HTTP/1.1 instead: `h2c` may be ignored (RFC 9110 §7.8),
+ * and Java's HttpClient sends it by default on its first request. A request with a body is not upgraded either.
+ */
+function upgradeProtocol(request: http.IncomingMessage): string | undefined {
+  const { headers } = request;
+  if (headers.upgrade === undefined || !listElements(headers.connection ?? "").includes("upgrade")) return undefined;
+  if (headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) !== 0) return undefined;
+  const protocols = headers.upgrade.split(",").map((protocol) => protocol.trim());
+  const wanted = protocols.filter((protocol) => protocol !== "" && !/^h2c?(?:\/|$)/i.test(protocol));
+  return wanted.length === 0 || request.httpVersion !== "1.1" ? undefined : wanted.join(", ");
+}
+
+/** What an error of node's parser means. */
+function parserFailure(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): HoldfastError {
+  const cause = { cause: error };
+  switch (error.code) {
+    case "HPE_HEADER_OVERFLOW": {
+      const inTarget = error.rawPacket !== undefined && !error.rawPacket.includes("\r\n");
+      return inTarget
+        ? new HoldfastError("HF_TARGET_TOO_LONG", "request target longer than limits.target", cause)
+        : new HoldfastError("HF_HEAD_TOO_LARGE", "head larger than limits.head", cause);
+    }
+    case "HPE_INVALID_VERSION":
+      return new HoldfastError("HF_VERSION_NOT_SUPPORTED", "not HTTP/1.0 or HTTP/1.1", cause);
+    case "HPE_INVALID_TRANSFER_ENCODING":
+    case "HPE_UNEXPECTED_CONTENT_LENGTH":
+    case "HPE_INVALID_CONTENT_LENGTH":
+    case "HPE_INVALID_CHUNK_SIZE":
+      return new HoldfastError("HF_BAD_FRAMING", `the end of the request cannot be told (${error.code})`, cause);
+    default:
+      return new HoldfastError("HF_BAD_REQUEST", `not a valid request (${error.code})`, cause);
+  }
+}

@@ -1,0 +1,148 @@
+/**
+ * The request body on its way upstream: back-pressure, `Expect: 100-continue`, trailers, and the copy kept for a retry.
+ *
+ * @module
+ */
+import type http from "node:http";
+import { Stream } from "node:stream";
+import { allowedTrailers } from "../headers.ts";
+
+/** How long the body waits for the upstream's word on `Expect: 100-continue` (RFC 9110 §10.1.1). */
+const CONTINUE_TIMEOUT_MS = 1000;
+
+/** What a body reports as it moves. */
+export interface BodyWatch {
+  moved(bytes: number): void;
+  /** All of it was read from downstream. */
+  complete(): void;
+  /** The peer may send its body now. */
+  sendContinue(): void;
+}
+
+/**
+ * http-proxy-3 pipes this into its outgoing request (its `buffer` option), which is how we come by that request
+ * before anything is sent. One body serves every attempt of an exchange.
+ */
+export class RequestBody extends Stream {
+  readonly #source: http.IncomingMessage | undefined;
+  readonly #watch: BodyWatch;
+  readonly #expectsContinue: boolean;
+  readonly #replayBytes: number;
+  #kept: Buffer[] | undefined = [];
+  #keptBytes = 0;
+  #outgoing: http.ClientRequest | undefined;
+  #reading = false;
+  #ended = false;
+  #continueTimer: NodeJS.Timeout | undefined;
+  /** Called with the outgoing request of each attempt, before anything is sent. */
+  onOutgoing: (outgoing: http.ClientRequest) => void = () => {};
+
+  /**
+   * @param source - where the body is read from; `undefined` when there is none
+   * @param replayBytes - how much is kept for a retry
+   */
+  constructor(
+    source: http.IncomingMessage | undefined,
+    expectsContinue: boolean,
+    replayBytes: number,
+    watch: BodyWatch,
+  ) {
+    super();
+    this.#source = source;
+    this.#expectsContinue = expectsContinue;
+    this.#replayBytes = replayBytes;
+    this.#watch = watch;
+    if (source === undefined) this.#ended = true;
+  }
+
+  /** Whether everything read so far is still at hand. */
+  get replayable(): boolean {
+    return this.#kept !== undefined;
+  }
+
+  /** Whether all of it was given to the current attempt. */
+  get sent(): boolean {
+    return this.#ended;
+  }
+
+  /** Whether reading has begun; before that a peer that waits for 100 has sent nothing. */
+  get begun(): boolean {
+    return this.#reading || this.#source === undefined;
+  }
+
+  // http-proxy-3 calls this with its ClientRequest; nothing else pipes a RequestBody.
+  override pipe<T extends NodeJS.WritableStream>(destination: T): T {
+    const outgoing = destination as unknown as http.ClientRequest;
+    this.#outgoing = outgoing;
+    this.onOutgoing(outgoing);
+    outgoing.on("drain", () => {
+      if (this.#outgoing === outgoing) this.#source?.resume();
+    });
+    if (this.#reading) this.#replay(outgoing);
+    else if (this.#ended) outgoing.end();
+    else if (this.#expectsContinue) this.#awaitContinue(outgoing);
+    else this.#read();
+    return destination;
+  }
+
+  /** Nothing more is wanted of it. */
+  stop(): void {
+    clearTimeout(this.#continueTimer);
+    this.#outgoing = undefined;
+    this.#kept = undefined;
+    if (this.#reading) this.#source?.resume();
+  }
+
+  #awaitContinue(outgoing: http.ClientRequest): void {
+    const go = (): void => {
+      clearTimeout(this.#continueTimer);
+      if (this.#reading || this.#outgoing !== outgoing) return;
+      this.#watch.sendContinue();
+      this.#read();
+    };
+    outgoing.once("continue", go);
+    // Set per exchange, but only for the few that expect it.
+    this.#continueTimer = setTimeout(go, CONTINUE_TIMEOUT_MS).unref();
+  }
+
+  #read(): void {
+    const source = this.#source!;
+    this.#reading = true;
+    source.on("data", (chunk: Buffer) => {
+      this.#watch.moved(chunk.length);
+      this.#keep(chunk);
+      if (this.#outgoing !== undefined && !this.#outgoing.write(chunk)) source.pause();
+    });
+    source.on("end", () => {
+      this.#ended = true;
+      this.#watch.complete();
+      if (this.#outgoing !== undefined) this.#finish(this.#outgoing);
+    });
+  }
+
+  #keep(chunk: Buffer): void {
+    if (this.#kept === undefined) return;
+    this.#keptBytes += chunk.length;
+    if (this.#keptBytes > this.#replayBytes) this.#kept = undefined;
+    else this.#kept.push(chunk);
+  }
+
+  #replay(outgoing: http.ClientRequest): void {
+    for (const chunk of this.#kept ?? []) outgoing.write(chunk);
+    if (this.#ended) this.#finish(outgoing);
+    else this.#source?.resume();
+  }
+
+  #finish(outgoing: http.ClientRequest): void {
+    const trailers = allowedTrailers(this.#source?.rawTrailers ?? []);
+    if (trailers.length > 0 && outgoing.chunkedEncoding) outgoing.addTrailers(pairs(trailers));
+    outgoing.end();
+  }
+}
+
+/** Name and value in turn → pairs, as addTrailers takes them. */
+export function pairs(flat: readonly string[]): [string, string][] {
+  const result: [string, string][] = [];
+  for (let at = 0; at < flat.length; at += 2) result.push([flat[at]!, flat[at + 1]!]);
+  return result;
+}

@@ -1,0 +1,100 @@
+/**
+ * CONNECT: opaque bytes to an upstream, with connection hooks, TCP keepalive and telemetry still applied.
+ *
+ * @module
+ */
+import type http from "node:http";
+import type { Socket } from "node:net";
+import { HoldfastError } from "../../errors.ts";
+import type { ProxyExchange } from "../exchange.ts";
+import { joinSockets } from "../tunnel.ts";
+
+/**
+ * Runs a CONNECT exchange to its end.
+ *
+ * @param first - bytes that came after the request head
+ * @param over - called once
+ */
+export function runTunnel(
+  exchange: ProxyExchange,
+  response: http.ServerResponse,
+  socket: Socket,
+  first: Buffer,
+  over: () => void,
+): void {
+  let failure: HoldfastError | undefined;
+  let joined = false;
+  let finished = false;
+  exchange.requestComplete = true;
+
+  exchange.abort = fail;
+  response.on("finish", () => finish());
+  socket.on("close", () => {
+    if (joined) return;
+    failure ??= new HoldfastError(
+      "HF_DOWNSTREAM_ABORTED",
+      "the downstream connection closed before the tunnel was open",
+    );
+    finish();
+  });
+
+  exchange.admit((error, reply) => {
+    if (finished) return;
+    if (error !== undefined) return fail(error);
+    if (reply !== undefined) {
+      const head = exchange.respondWithReply(reply);
+      response.writeHead(head.status, head.headers.flat);
+      response.end(reply.body ?? "");
+      return;
+    }
+    exchange.attempt(true, (failed, connection) => {
+      if (failed !== undefined) return fail(failed);
+      if (finished || connection === undefined) return exchange.releaseUpstream(false);
+      join(connection.socket);
+    });
+  });
+
+  function join(upstreamSocket: Socket): void {
+    joined = true;
+    response.detachSocket(socket);
+    exchange.status = 200;
+    exchange.answered("holdfast");
+    exchange.upstream!.protocol = "tunnel";
+    exchange.downstream.protocol = "tunnel";
+    // 2xx to CONNECT has neither Content-Length nor Transfer-Encoding (RFC 9110 §9.3.6).
+    socket.write("HTTP/1.1 200 Connection established\r\n\r\n", "latin1");
+    joinSockets(socket, upstreamSocket, first, Buffer.alloc(0), {
+      moved(bytes, towards) {
+        if (towards === "upstream") exchange.requestBytes += bytes;
+        else exchange.responseBytes += bytes;
+        exchange.progressAtMs = performance.now();
+      },
+      closed() {
+        exchange.releaseUpstream(true);
+        finish();
+      },
+    });
+  }
+
+  function fail(error: HoldfastError): void {
+    if (finished || failure !== undefined) return;
+    failure = error;
+    if (joined) {
+      const reason = error.code === "HF_UPSTREAM_TIMEOUT" ? "idle_timeout" : "drain";
+      exchange.downstream.cut(reason);
+      exchange.upstream?.cut(reason);
+      return;
+    }
+    exchange.releaseUpstream(false);
+    const { head, body } = exchange.respondWithError(error);
+    response.writeHead(head.status, head.headers.flat);
+    response.end(body);
+  }
+
+  function finish(): void {
+    if (finished) return;
+    finished = true;
+    exchange.end(failure);
+    over();
+  }
+}

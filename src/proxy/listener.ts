@@ -1,0 +1,49 @@
+/**
+ * Accepts downstream connections.
+ *
+ * @module
+ */
+
+import type { AddressInfo } from "node:net";
+import net from "node:net";
+import type { HostPort } from "../config/sidecar-config.ts";
+import { HoldfastError } from "../errors.ts";
+
+/** A bound socket. */
+export interface Listener {
+  readonly address: HostPort;
+  /** No new connections from here on. */
+  close(): void;
+}
+
+/**
+ * Binds and listens. Nothing is accepted before `accept` is ready, because the returned promise is awaited first.
+ *
+ * @param accept - called for every connection
+ * @throws HoldfastError `HF_CONFIG` when the address cannot be bound
+ */
+export async function listen(address: HostPort, key: string, accept: (socket: net.Socket) => void): Promise<Listener> {
+  const server = net.createServer({ allowHalfOpen: true, noDelay: true }, accept);
+  const bound = Promise.withResolvers<void>();
+  server.once("error", (error: NodeJS.ErrnoException) => bound.reject(error));
+  server.listen({ host: address.host, port: address.port, backlog: 4096 }, () => bound.resolve());
+  try {
+    await bound.promise;
+  } catch (error) {
+    const { code, message } = error as NodeJS.ErrnoException;
+    throw new HoldfastError(
+      "HF_CONFIG",
+      `${key}: cannot listen on ${address.host}:${address.port} (${code ?? message})`,
+      {
+        cause: error,
+      },
+    );
+  }
+  // Running out of descriptors must not end the process; the kernel's backlog holds connections meanwhile.
+  server.on("error", () => {});
+  const actual = server.address() as AddressInfo;
+  return {
+    address: { host: actual.address, port: actual.port },
+    close: () => void server.close(),
+  };
+}

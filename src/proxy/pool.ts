@@ -1,0 +1,324 @@
+/**
+ * The upstream connections of one origin: who may reuse which, how many there may be, who waits.
+ *
+ * @module
+ */
+import { HoldfastError } from "../errors.ts";
+import type { Backend, CloseReason, Direction, Origin, Pool, ReusePolicy } from "../plugin/api.ts";
+import type { Chain } from "../plugin/chain.ts";
+import { connect, type TlsOrigin } from "./connect.ts";
+import { ProxyConnection } from "./connection.ts";
+
+/** What a pool is made for. */
+export interface PoolOptions {
+  readonly origin: Origin;
+  readonly backend: Backend | undefined;
+  readonly tls: TlsOrigin | undefined;
+  readonly chain: Chain;
+  readonly connectTimeoutMs: number;
+  /** Default idle limit of its connections, in milliseconds. */
+  readonly idleTimeoutMs: number;
+  readonly direction: Direction;
+  /** Told of every connection as it opens. */
+  readonly onOpen: (connection: ProxyConnection) => void;
+}
+
+/** What came of asking for a connection. */
+export interface Acquired {
+  readonly connection: ProxyConnection;
+  /** How long it had been idle, in milliseconds; 0 if it is fresh. */
+  readonly idleMs: number;
+  /** How long the exchange waited for it because the pool was full, in milliseconds. */
+  readonly queuedMs: number;
+}
+
+type Done = (error: HoldfastError | undefined, acquired: Acquired | undefined) => void;
+
+/** Who asks for a connection. */
+export interface Asker {
+  /** The downstream connection on whose behalf. */
+  readonly owner: ProxyConnection;
+  /** Whether this is the first exchange of that connection, for {@link ReusePolicy}. */
+  readonly first: boolean;
+  /** Nothing that was used before: for a retry, a tunnel or an upgrade. */
+  readonly fresh: boolean;
+  /** For opaque bytes, where either side may end alone. */
+  readonly tunnel: boolean;
+}
+
+/** A request for a connection that can be taken back. */
+export class Ticket {
+  readonly asker: Asker;
+  readonly askedAtMs: number = performance.now();
+  readonly #done: Done;
+  /** Whether `done` was called, or the asker has gone. */
+  settled = false;
+  /** Whether it had to wait. */
+  queued = false;
+
+  constructor(asker: Asker, done: Done) {
+    this.asker = asker;
+    this.#done = done;
+  }
+
+  /** The asker has gone: whatever comes goes to someone else. */
+  cancel(): void {
+    this.settled = true;
+  }
+
+  resolve(acquired: Acquired): void {
+    this.settled = true;
+    this.#done(undefined, acquired);
+  }
+
+  reject(error: HoldfastError): void {
+    if (this.settled) return;
+    this.settled = true;
+    this.#done(error, undefined);
+  }
+}
+
+/** Pool of one origin. Idle connections are a stack: the newest is the surest to be alive. */
+export class OriginPool implements Pool {
+  readonly origin: Origin;
+  readonly backend: Backend | undefined;
+  reuse: ReusePolicy = "always";
+  maxConnections = Number.POSITIVE_INFINITY;
+  maxIdle = Number.POSITIVE_INFINITY;
+  maxQueue = 1024;
+  queueTimeoutMs = 5000;
+
+  readonly #options: PoolOptions;
+  readonly #all = new Set<ProxyConnection>();
+  readonly #idle: ProxyConnection[] = [];
+  readonly #owners = new WeakMap<ProxyConnection, ProxyConnection>();
+  #queue: Ticket[] = [];
+  #opening = 0;
+  #closed = false;
+
+  constructor(options: PoolOptions) {
+    this.#options = options;
+    this.origin = options.origin;
+    this.backend = options.backend;
+    options.chain.pool(this);
+  }
+
+  get connections(): number {
+    return this.#all.size + this.#opening;
+  }
+
+  get idle(): number {
+    return this.#idle.length;
+  }
+
+  get queued(): number {
+    let queued = 0;
+    for (const ticket of this.#queue) if (!ticket.settled) queued++;
+    return queued;
+  }
+
+  /** Open connections, idle ones included. */
+  get open(): ReadonlySet<ProxyConnection> {
+    return this.#all;
+  }
+
+  /**
+   * Asks for a connection: an idle one that the policy allows, else a fresh one, else a place in the queue.
+   *
+   * @param done - called exactly once unless the ticket is cancelled; possibly before this returns
+   */
+  acquire(asker: Asker, done: Done): Ticket {
+    const ticket = new Ticket(asker, done);
+    const reused = asker.fresh ? undefined : this.#takeIdle(asker);
+    if (reused !== undefined) {
+      this.#hand(ticket, reused, 0);
+    } else if (this.#makeRoom()) {
+      this.#open(ticket);
+    } else if (this.queued >= this.maxQueue) {
+      const { host, port } = this.origin;
+      ticket.reject(
+        new HoldfastError(
+          "HF_QUEUE_FULL",
+          `all ${this.maxConnections} connections to ${host}:${port} are busy and ${this.maxQueue} exchanges wait already`,
+        ),
+      );
+    } else {
+      ticket.queued = true;
+      this.#queue.push(ticket);
+    }
+    return ticket;
+  }
+
+  /** A connection carries nothing any more: to who waits longest, else onto the stack. */
+  #release(connection: ProxyConnection): void {
+    if (connection.state !== "idle") return;
+    if (this.#closed) {
+      connection.drain("drain");
+      return;
+    }
+    for (const ticket of this.#queue) {
+      if (ticket.settled || ticket.asker.fresh || !this.#allows(connection, ticket.asker)) continue;
+      this.#queue.splice(this.#queue.indexOf(ticket), 1);
+      this.#hand(ticket, connection, performance.now() - ticket.askedAtMs);
+      return;
+    }
+    this.#idle.push(connection);
+    if (this.#idle.length > this.maxIdle) this.#idle.shift()?.drain("limit");
+    this.#serveQueue();
+  }
+
+  /** Looks at limits that pass with time. */
+  sweep(nowMs: number): void {
+    for (const connection of [...this.#idle]) {
+      if (nowMs - connection.idleSinceMs >= connection.idleLimitMs) this.#retire(connection, "idle_timeout");
+      else if (nowMs - connection.openedAtMs >= connection.keepAlive.maxAgeMs) this.#retire(connection, "max_age");
+    }
+    if (this.#queue.length === 0) return;
+    this.#queue = this.#queue.filter((ticket) => !ticket.settled);
+    for (const ticket of this.#queue) {
+      if (nowMs - ticket.askedAtMs < this.queueTimeoutMs) continue;
+      const { host, port } = this.origin;
+      ticket.reject(
+        new HoldfastError(
+          "HF_QUEUE_TIMEOUT",
+          `no connection to ${host}:${port} became free within ${this.queueTimeoutMs} ms; all ${this.maxConnections} are busy`,
+        ),
+      );
+    }
+  }
+
+  /** Closes idle connections now and the others as they finish. */
+  drain(): void {
+    this.#closed = true;
+    for (const connection of [...this.#all]) connection.drain("drain");
+  }
+
+  #takeIdle(asker: Asker): ProxyConnection | undefined {
+    const nowMs = performance.now();
+    for (let at = this.#idle.length - 1; at >= 0; at--) {
+      const connection = this.#idle[at]!;
+      if (connection.state !== "idle" || !connection.socket.writable) {
+        this.#idle.splice(at, 1);
+        continue;
+      }
+      if (nowMs - connection.idleSinceMs >= connection.idleLimitMs) {
+        this.#retire(connection, "idle_timeout");
+        continue;
+      }
+      const reason = connection.reasonToClose();
+      if (reason !== undefined) {
+        this.#retire(connection, reason);
+        continue;
+      }
+      if (!this.#allows(connection, asker)) continue;
+      this.#idle.splice(at, 1);
+      return connection;
+    }
+    return undefined;
+  }
+
+  /** HAProxy's `http-reuse`: see {@link ReusePolicy}. */
+  #allows(connection: ProxyConnection, asker: Asker): boolean {
+    switch (this.reuse) {
+      case "never":
+        return this.#owners.get(connection) === asker.owner;
+      case "safe":
+        return !asker.first;
+      case "aggressive":
+        return !asker.first || connection.exchanges > 1;
+      case "always":
+        return true;
+    }
+  }
+
+  /** Whether another connection may be opened; gives up the oldest idle one that nobody here could use. */
+  #makeRoom(): boolean {
+    if (this.connections < this.maxConnections) return true;
+    const oldest = this.#idle[0];
+    if (oldest === undefined) return false;
+    // It leaves the count only when its socket is closed, so the limit holds on the wire too.
+    this.#retire(oldest, "limit");
+    return this.connections < this.maxConnections;
+  }
+
+  #retire(connection: ProxyConnection, reason: CloseReason): void {
+    const at = this.#idle.indexOf(connection);
+    if (at !== -1) this.#idle.splice(at, 1);
+    connection.drain(reason);
+  }
+
+  #hand(ticket: Ticket, connection: ProxyConnection, queuedMs: number): void {
+    const idleMs = connection.exchanges === 0 ? 0 : performance.now() - connection.idleSinceMs;
+    ticket.resolve({ connection, idleMs, queuedMs });
+  }
+
+  #open(ticket: Ticket): void {
+    const { origin, backend, chain, direction, idleTimeoutMs } = this.#options;
+    this.#opening++;
+    const openingAtMs = performance.now();
+    const { connectTimeoutMs } = this.#options;
+    // What is tunnelled brings its own TLS.
+    const security = ticket.asker.tunnel ? undefined : this.#options.tls;
+    connect({ origin, security, timeoutMs: connectTimeoutMs, halfOpen: ticket.asker.tunnel }, (failure, opened) => {
+      this.#opening--;
+      const { socket, setup } = (failure ?? opened)!;
+      const connection = new ProxyConnection({
+        direction,
+        side: "upstream",
+        socket,
+        protocol: "http/1.1",
+        setup,
+        origin,
+        backend,
+        idleTimeoutMs,
+      });
+      if (failure !== undefined) {
+        connection.error = failure.error;
+        connection.cut("connect_failed", failure.error);
+        connection.open(chain);
+        ticket.reject(failure.error);
+        this.#serveQueue();
+        return;
+      }
+      this.#all.add(connection);
+      connection.onIdle = () => this.#release(connection);
+      connection.onClosed = () => this.#forget(connection);
+      this.#options.onOpen(connection);
+      connection.open(chain);
+      // Opening is not waiting: only the time in the queue before it counts.
+      const queuedMs = ticket.queued ? openingAtMs - ticket.askedAtMs : 0;
+      if (connection.failedBy !== undefined) {
+        connection.cut("protocol_error");
+        ticket.reject(new HoldfastError("HF_PLUGIN_FAILED", `plugin ${connection.failedBy} failed in connection`));
+      } else if (ticket.settled) {
+        // Whoever asked has gone; a plain connection may serve the next.
+        if (ticket.asker.tunnel) connection.drain("aborted");
+        else this.#release(connection);
+      } else {
+        this.#owners.set(connection, ticket.asker.owner);
+        ticket.resolve({ connection, idleMs: 0, queuedMs });
+      }
+    });
+  }
+
+  #forget(connection: ProxyConnection): void {
+    this.#all.delete(connection);
+    const at = this.#idle.indexOf(connection);
+    if (at !== -1) this.#idle.splice(at, 1);
+    this.#serveQueue();
+  }
+
+  /** Room may have come: opens a connection for whoever waits longest. */
+  #serveQueue(): void {
+    while (this.#queue.length > 0) {
+      const ticket = this.#queue[0]!;
+      if (ticket.settled) {
+        this.#queue.shift();
+        continue;
+      }
+      if (!this.#makeRoom()) return;
+      this.#queue.shift();
+      this.#open(ticket);
+    }
+  }
+}

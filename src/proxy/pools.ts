@@ -1,0 +1,104 @@
+/**
+ * All pools of one direction.
+ *
+ * @module
+ */
+import { readFileSync } from "node:fs";
+import tls from "node:tls";
+import type { UpstreamTls } from "../config/sidecar-config.ts";
+import type { Direction, Route } from "../plugin/api.ts";
+import type { Chain } from "../plugin/chain.ts";
+import type { TlsOrigin } from "./connect.ts";
+import type { ProxyConnection } from "./connection.ts";
+import { OriginPool } from "./pool.ts";
+import { originName } from "./route.ts";
+
+/** How long a pool that holds nothing is remembered, in milliseconds. */
+const FORGET_AFTER_MS = 600_000;
+
+/** What all pools of a direction share. */
+export interface PoolsOptions {
+  readonly direction: Direction;
+  readonly chain: Chain;
+  readonly connectTimeoutMs: number;
+  /** Default idle limit of upstream connections, in milliseconds. */
+  readonly idleTimeoutMs: number;
+  /** TLS settings of origins that have some, by {@link originName}. */
+  readonly tls: ReadonlyMap<string, UpstreamTls>;
+  readonly onOpen: (connection: ProxyConnection) => void;
+}
+
+/** Pools by origin, made as they are needed. */
+export class Pools implements Iterable<OriginPool> {
+  readonly #options: PoolsOptions;
+  readonly #pools = new Map<string, { pool: OriginPool; usedAtMs: number }>();
+  /** Name of a route's pool, so that it is built once per route. */
+  readonly #keys = new WeakMap<Route, string>();
+
+  constructor(options: PoolsOptions) {
+    this.#options = options;
+  }
+
+  /** The pool that a route leads to. A backend has a pool of its own, even at an origin that others use too. */
+  of(route: Route): OriginPool {
+    let key = this.#keys.get(route);
+    if (key === undefined) {
+      key = route.backend === undefined ? originName(route.origin) : `${route.name} ${originName(route.origin)}`;
+      this.#keys.set(route, key);
+    }
+    let entry = this.#pools.get(key);
+    if (entry === undefined) {
+      entry = { pool: this.#create(route), usedAtMs: 0 };
+      this.#pools.set(key, entry);
+    }
+    entry.usedAtMs = performance.now();
+    return entry.pool;
+  }
+
+  *[Symbol.iterator](): Iterator<OriginPool> {
+    for (const { pool } of this.#pools.values()) yield pool;
+  }
+
+  /** Looks at limits that pass with time, and forgets pools that hold nothing. */
+  sweep(nowMs: number): void {
+    for (const [key, { pool, usedAtMs }] of this.#pools) {
+      pool.sweep(nowMs);
+      if (pool.connections === 0 && pool.queued === 0 && nowMs - usedAtMs > FORGET_AFTER_MS) this.#pools.delete(key);
+    }
+  }
+
+  /** Closes idle connections now and the others as they finish. */
+  drain(): void {
+    for (const pool of this) pool.drain();
+  }
+
+  #create(route: Route): OriginPool {
+    const { direction, chain, connectTimeoutMs, idleTimeoutMs, onOpen } = this.#options;
+    return new OriginPool({
+      origin: route.origin,
+      backend: route.backend,
+      tls: route.origin.scheme === "https" ? this.#tls(route) : undefined,
+      chain,
+      connectTimeoutMs,
+      idleTimeoutMs,
+      direction,
+      onOpen,
+    });
+  }
+
+  #tls(route: Route): TlsOrigin {
+    const settings = this.#options.tls.get(route.name) ?? this.#options.tls.get(originName(route.origin));
+    const read = (file: string | undefined) => (file === undefined ? undefined : readFileSync(file));
+    const [ca, cert, key] = [read(settings?.ca), read(settings?.cert), read(settings?.key)];
+    return {
+      context: tls.createSecureContext({
+        ...(ca === undefined ? {} : { ca }),
+        ...(cert === undefined ? {} : { cert }),
+        ...(key === undefined ? {} : { key }),
+        minVersion: "TLSv1.2",
+      }),
+      serverName: settings?.serverName,
+      session: undefined,
+    };
+  }
+}

@@ -1,0 +1,216 @@
+/**
+ * What a request head must be before anything of it may reach an upstream (RFC 9110, RFC 9112), for every forwarder.
+ *
+ * @module
+ */
+import type { Limits } from "../config/sidecar-config.ts";
+import { HoldfastError } from "../errors.ts";
+import type { RequestHead } from "../plugin/api.ts";
+import { FieldList, type HopFields, isFieldValue, isToken, splitHopByHop } from "./headers.ts";
+
+/** A head as a parser found it. */
+export interface ReceivedHead {
+  readonly method: string;
+  readonly target: string;
+  readonly version: "1.0" | "1.1" | "2";
+  /** Names and values in turn. */
+  readonly fields: readonly string[];
+  /** Whether the connection it came on is TLS. */
+  readonly secure: boolean;
+}
+
+/** How a message's body is delimited (RFC 9112 §6). */
+export type Framing =
+  | { readonly kind: "none" }
+  | { readonly kind: "length"; readonly bytes: number }
+  | { readonly kind: "chunked" };
+
+/** A head that may be forwarded. */
+export class CheckedHead implements RequestHead {
+  readonly method: string;
+  target: string;
+  readonly scheme: "http" | "https";
+  authority: string;
+  readonly version: "1.0" | "1.1" | "2";
+  readonly headers: FieldList;
+  readonly hop: HopFields;
+  readonly framing: Framing;
+  /** `authority`: for CONNECT. `absolute`: the request names its upstream itself, as to a forward proxy. */
+  readonly form: "origin" | "absolute" | "authority" | "asterisk";
+  /** `Expect: 100-continue`. */
+  readonly expectsContinue: boolean;
+
+  constructor(parts: Omit<CheckedHead, never>) {
+    this.method = parts.method;
+    this.target = parts.target;
+    this.scheme = parts.scheme;
+    this.authority = parts.authority;
+    this.version = parts.version;
+    this.headers = parts.headers;
+    this.hop = parts.hop;
+    this.framing = parts.framing;
+    this.form = parts.form;
+    this.expectsContinue = parts.expectsContinue;
+  }
+}
+
+/** host, IPv4 or [IPv6], with or without a port; no user information (RFC 9110 §4.2.4, §7.2). */
+const AUTHORITY = /^(?:\[[0-9A-Fa-f:.]+(?:%25[\w.~-]+)?\]|[\w.~!$&'()*+,;=%-]+)(?::\d{0,5})?$/;
+const ABSOLUTE = /^(https?):\/\/([^/?#]*)(.*)$/i;
+// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
+const BAD_TARGET = /[\x00-\x20\x7f#]/;
+const MAX_CONTENT_LENGTH_DIGITS = 15;
+
+/**
+ * Checks a request head against the grammar and the limits.
+ *
+ * @throws HoldfastError with a downstream code; the connection must be closed after the response
+ */
+export function checkRequestHead(received: ReceivedHead, limits: Limits): CheckedHead {
+  const { method, target, version, fields } = received;
+  if (!isToken(method)) throw new HoldfastError("HF_BAD_REQUEST", "the method is not a token");
+  if (target.length > limits.targetBytes) {
+    throw new HoldfastError(
+      "HF_TARGET_TOO_LONG",
+      `request target longer than limits.target (${limits.targetBytes} bytes)`,
+    );
+  }
+  checkSize(fields, limits);
+  for (let at = 0; at < fields.length; at += 2) {
+    if (!isToken(fields[at]!)) throw new HoldfastError("HF_BAD_REQUEST", "a field name is not a token");
+    if (!isFieldValue(fields[at + 1]!)) {
+      throw new HoldfastError("HF_BAD_REQUEST", `the value of ${fields[at]} holds control characters`);
+    }
+  }
+
+  const all = new FieldList(fields as string[]);
+  const { end, hop } = splitHopByHop(fields);
+  const framing = requestFraming(all, hop, version);
+  const host = checkHost(all, version);
+  const { form, path, scheme, authority } = checkTarget(method, target, host, received.secure);
+  const expectsContinue = checkExpect(all, version);
+  return new CheckedHead({
+    method,
+    target: path,
+    scheme,
+    authority,
+    version,
+    headers: end,
+    hop,
+    framing,
+    form,
+    expectsContinue,
+  });
+}
+
+function checkSize(fields: readonly string[], limits: Limits): void {
+  if (fields.length / 2 > limits.fields) {
+    throw new HoldfastError("HF_HEAD_TOO_LARGE", `more field lines than limits.fields (${limits.fields})`);
+  }
+  let bytes = 0;
+  for (let at = 0; at < fields.length; at += 2) bytes += fields[at]!.length + fields[at + 1]!.length + 4;
+  if (bytes > limits.headBytes) {
+    throw new HoldfastError("HF_HEAD_TOO_LARGE", `head larger than limits.head (${limits.headBytes} bytes)`);
+  }
+}
+
+/** RFC 9112 §6.3; stricter where leniency has let requests be smuggled. */
+function requestFraming(fields: FieldList, hop: HopFields, version: string): Framing {
+  const lengths = fields.getAll("content-length");
+  const hasCoding = fields.has("transfer-encoding");
+  if (hasCoding && lengths.length > 0) {
+    throw new HoldfastError("HF_BAD_FRAMING", "Content-Length and Transfer-Encoding stand together");
+  }
+  if (hasCoding) {
+    if (version !== "1.1") throw new HoldfastError("HF_BAD_FRAMING", `Transfer-Encoding in an HTTP/${version} request`);
+    if (hop.transferCodings.length !== 1 || hop.transferCodings[0] !== "chunked") {
+      const last = hop.transferCodings.at(-1);
+      const count = hop.transferCodings.filter((coding) => coding === "chunked").length;
+      // A body whose end cannot be told is refused; one whose end can be told but not decoded is not implemented.
+      if (last !== "chunked" || count !== 1) {
+        throw new HoldfastError("HF_BAD_FRAMING", "Transfer-Encoding does not end in one chunked");
+      }
+      throw new HoldfastError("HF_CODING_NOT_SUPPORTED", "only the transfer coding chunked is supported");
+    }
+    return { kind: "chunked" };
+  }
+  if (lengths.length === 0) return { kind: "none" };
+  const text = lengths[0]!;
+  if (lengths.length > 1) throw new HoldfastError("HF_BAD_FRAMING", "Content-Length stands more than once");
+  if (!/^\d+$/.test(text)) throw new HoldfastError("HF_BAD_FRAMING", "Content-Length is not a number of bytes");
+  const digits = text.replace(/^0+(?=\d)/, "");
+  if (digits.length > MAX_CONTENT_LENGTH_DIGITS) {
+    throw new HoldfastError("HF_BODY_TOO_LARGE", "Content-Length is larger than can be counted");
+  }
+  return { kind: "length", bytes: Number(digits) };
+}
+
+/** RFC 9112 §3.2: exactly one Host on HTTP/1.1, and a valid one. */
+function checkHost(fields: FieldList, version: string): string {
+  const hosts = fields.getAll("host");
+  if (hosts.length === 0) {
+    if (version === "1.1") throw new HoldfastError("HF_BAD_HOST", "Host is missing");
+    return "";
+  }
+  if (hosts.length > 1) throw new HoldfastError("HF_BAD_HOST", "Host stands more than once");
+  const host = hosts[0]!;
+  if (host !== "" && !isAuthority(host))
+    throw new HoldfastError("HF_BAD_HOST", "Host is not a host with an optional port");
+  return host;
+}
+
+/** RFC 9112 §3.2: the four forms of a request target. */
+function checkTarget(
+  method: string,
+  target: string,
+  host: string,
+  secure: boolean,
+): Pick<CheckedHead, "form" | "scheme" | "authority"> & { path: string } {
+  const scheme = secure ? "https" : "http";
+  if (target === "" || BAD_TARGET.test(target)) {
+    throw new HoldfastError(
+      "HF_BAD_TARGET",
+      "the request target is empty or holds control characters, spaces or a fragment",
+    );
+  }
+  if (method === "CONNECT") {
+    if (!isAuthority(target) || !/:\d+$/.test(target)) {
+      throw new HoldfastError("HF_BAD_TARGET", "CONNECT takes host:port");
+    }
+    return { form: "authority", path: target, scheme: "http", authority: target };
+  }
+  if (target.startsWith("/")) return { form: "origin", path: target, scheme, authority: host };
+  if (target === "*") {
+    if (method !== "OPTIONS") throw new HoldfastError("HF_BAD_TARGET", "only OPTIONS takes the target *");
+    return { form: "asterisk", path: target, scheme, authority: host };
+  }
+  const absolute = ABSOLUTE.exec(target);
+  if (absolute === null || !isAuthority(absolute[2]!)) {
+    throw new HoldfastError("HF_BAD_TARGET", "the request target is neither a path, an http(s) URI nor *");
+  }
+  const rest = absolute[3]!;
+  // OPTIONS with an absolute form without path means the upstream itself (RFC 9112 §3.2.4).
+  const path = rest === "" ? (method === "OPTIONS" ? "*" : "/") : rest.startsWith("?") ? `/${rest}` : rest;
+  return {
+    form: "absolute",
+    path,
+    scheme: absolute[1]!.toLowerCase() as "http" | "https",
+    authority: absolute[2]!,
+  };
+}
+
+/** RFC 9110 §10.1.1. HTTP/1.0 knows no expectations: they are ignored. */
+function checkExpect(fields: FieldList, version: string): boolean {
+  const expect = fields.get("expect");
+  if (expect === undefined || version === "1.0") return false;
+  if (expect.toLowerCase() !== "100-continue") {
+    throw new HoldfastError("HF_EXPECTATION_FAILED", "only the expectation 100-continue is known");
+  }
+  return true;
+}
+
+function isAuthority(text: string): boolean {
+  if (!AUTHORITY.test(text)) return false;
+  const port = /:(\d+)$/.exec(text.slice(text.lastIndexOf("]") + 1))?.[1];
+  return port === undefined || Number(port) <= 65_535;
+}

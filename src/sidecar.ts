@@ -1,0 +1,291 @@
+/**
+ * The composition root: telemetry → plugins → inbound → outbound → admin.
+ *
+ * @module
+ */
+import { randomBytes } from "node:crypto";
+import type { Logger as PinoLogger } from "pino";
+import { type Admin, startAdmin } from "./admin/http.ts";
+import type { LogLevel, SidecarState, SidecarView } from "./admin/view.ts";
+import type { Environment, LoadedConfig } from "./config/load.ts";
+import type { HostPort, InboundConfig, OutboundConfig, SidecarConfig, UpstreamTls } from "./config/sidecar-config.ts";
+import { HoldfastError } from "./errors.ts";
+import type { Connection, Direction, Filter, Plugin, PluginContext, PluginFailure } from "./plugin/api.ts";
+import { Chain, type ChainLink } from "./plugin/chain.ts";
+import type { LoadedPlugin } from "./plugin/loader.ts";
+import { Backends } from "./proxy/backends.ts";
+import { ProxyDirection } from "./proxy/direction.ts";
+import { type Drained, drainDirections } from "./proxy/drain.ts";
+import { httpProxy3Forwarder } from "./proxy/http-proxy-3/forwarder.ts";
+import { OpenConnections } from "./proxy/open-connections.ts";
+import { inboundRouter, originName, outboundRouter } from "./proxy/route.ts";
+import { Sweep } from "./proxy/sweep.ts";
+import { accessLogFilter } from "./telemetry/access-log.ts";
+import type { ConsoleOutput } from "./telemetry/console-exporter.ts";
+import { startTelemetry, type Telemetry } from "./telemetry/start.ts";
+import { VERSION } from "./version.ts";
+
+/** What a sidecar is started with. */
+export interface SidecarOptions {
+  readonly loaded: LoadedConfig;
+  readonly plugins: readonly LoadedPlugin[];
+  readonly log: PinoLogger;
+  /** For the standard `OTEL_*` variables. */
+  readonly env: Environment;
+  /** Where the `console` trace exporter prints. */
+  readonly output: ConsoleOutput;
+}
+
+/** A running sidecar. */
+export interface Sidecar {
+  readonly addresses: {
+    readonly inbound: HostPort | undefined;
+    readonly outbound: HostPort | undefined;
+    readonly admin: HostPort;
+  };
+  /** What the admin API shows. */
+  readonly view: SidecarView;
+  /** Finishes what is in flight, then closes everything. Later calls wait for the same end. */
+  drain(): Promise<Drained>;
+  /** Closes everything now; ends a drain that is under way. */
+  stop(): Promise<Drained>;
+}
+
+/**
+ * Starts a sidecar: resolves when every listener is up.
+ *
+ * @throws HoldfastError `HF_CONFIG` when a listener or a plugin cannot start; what was started is closed again
+ */
+export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
+  const { config } = options.loaded;
+  const log = options.log;
+  const started: (() => unknown)[] = [];
+  let state: SidecarState = "starting";
+
+  const telemetry = startTelemetry({ ...options, config: config.telemetry, service: config.service, version: VERSION });
+  started.push(() => telemetry.shutdown());
+  const backends = new Backends(config.backends);
+  const sweep = new Sweep();
+  const surroundings: Surroundings = {
+    ...options,
+    config,
+    telemetry,
+    backends,
+    sweep,
+    instance: randomBytes(4).toString("hex"),
+  };
+
+  try {
+    const inbound = config.inbound && (await startInbound(config.inbound, surroundings, started));
+    const outbound = config.outbound && (await startOutbound(config.outbound, surroundings, started));
+    const directions = [inbound, outbound].filter((direction) => direction !== undefined);
+    backends.subscribe((backend) => {
+      for (const direction of directions) {
+        for (const connection of direction.connections) if (connection.backend === backend) connection.backendChanged();
+      }
+    });
+
+    const force = Promise.withResolvers<void>();
+    let draining: Promise<Drained> | undefined;
+    const drain = (): Promise<Drained> => {
+      draining ??= (async () => {
+        state = "draining";
+        log.info({}, "draining");
+        const drained = await drainDirections(inbound, outbound, config.drain, force.promise);
+        for (const direction of directions) await direction.close();
+        await telemetry.shutdown();
+        state = "stopped";
+        log.info(drained, "drained");
+        // Last, so that /readyz and /metrics answer until the end.
+        await admin.close();
+        return drained;
+      })();
+      return draining;
+    };
+
+    const view: SidecarView = {
+      service: config.service,
+      version: VERSION,
+      startedAtEpochMs: Date.now(),
+      get state() {
+        return state;
+      },
+      ready: () => state === "running",
+      *connections() {
+        for (const direction of directions) yield* direction.connections as Iterable<Connection>;
+      },
+      *pools() {
+        for (const direction of directions) yield* direction.pools;
+      },
+      plugins: options.plugins.map(({ plugin, entry, values }) => ({
+        name: plugin.name,
+        description: plugin.description,
+        use: entry.use,
+        directions: entry.directions,
+        onError: entry.onError,
+        config: values,
+      })),
+      values: options.loaded.values,
+      get logLevel() {
+        return log.level as LogLevel;
+      },
+      set logLevel(level) {
+        log.level = level;
+      },
+      drain,
+      backends,
+      prometheusText: () => telemetry.prometheusText(),
+    };
+    const admin: Admin = await startAdmin({ view, listen: config.admin.listen, log: log.child({ part: "admin" }) });
+    started.push(() => admin.close());
+
+    state = "running";
+    const addresses = { inbound: inbound?.address, outbound: outbound?.address, admin: admin.address };
+    log.info({ addresses, version: VERSION, forwarder: config.forwarder }, `${config.service}: ready`);
+    // Only now: loading the SDK takes longer than all of the above.
+    void telemetry.load();
+
+    return {
+      addresses,
+      view,
+      drain,
+      async stop() {
+        force.resolve();
+        return await drain();
+      },
+    };
+  } catch (error) {
+    for (const stop of started.reverse()) await stop();
+    throw error;
+  }
+}
+
+/** What both directions are built from. */
+interface Surroundings extends SidecarOptions {
+  readonly config: SidecarConfig;
+  readonly telemetry: Telemetry;
+  readonly backends: Backends;
+  readonly sweep: Sweep;
+  /** Tells this process from others of the same service, to recognise a loop. */
+  readonly instance: string;
+}
+
+async function startInbound(
+  inbound: InboundConfig,
+  surroundings: Surroundings,
+  started: (() => unknown)[],
+): Promise<ProxyDirection> {
+  const router = inboundRouter(inbound.upstream, surroundings.backends);
+  const tls = new Map<string, UpstreamTls>();
+  addTls(tls, inbound.upstream);
+  return await startDirection("inbound", inbound, router, tls, surroundings, started);
+}
+
+async function startOutbound(
+  outbound: OutboundConfig,
+  surroundings: Surroundings,
+  started: (() => unknown)[],
+): Promise<ProxyDirection> {
+  const router = outboundRouter(outbound, surroundings.backends);
+  const tls = new Map<string, UpstreamTls>();
+  for (const route of outbound.routes) addTls(tls, route.upstream);
+  return await startDirection("outbound", outbound, router, tls, surroundings, started);
+}
+
+async function startDirection(
+  name: Direction,
+  settings: InboundConfig | OutboundConfig,
+  router: ReturnType<typeof inboundRouter>,
+  tls: ReadonlyMap<string, UpstreamTls>,
+  surroundings: Surroundings,
+  started: (() => unknown)[],
+): Promise<ProxyDirection> {
+  const { config, sweep } = surroundings;
+  const log = surroundings.log.child({ direction: name });
+  const connections = new OpenConnections();
+  const links = await setUpFilters(name, connections, surroundings);
+  const chain = new Chain(links, (failure) => reportPluginFailure(log, failure));
+  const pseudonym = `holdfast-${config.service.replace(/[^A-Za-z0-9_-]/g, "-")}-${name}-${surroundings.instance}`;
+  const direction = new ProxyDirection({
+    name,
+    service: config.service,
+    listen: settings.listen,
+    chain,
+    router,
+    forwarder: httpProxy3Forwarder,
+    limits: config.limits,
+    forwarding: {
+      // Outbound requests start at our own service: there is nobody before it to name.
+      xForwarded: config.forwarding.xForwarded && name === "inbound",
+      forwarded: config.forwarding.forwarded && name === "inbound",
+      via: config.forwarding.via ? pseudonym : undefined,
+    },
+    connectTimeoutMs: settings.connectTimeoutMs,
+    responseTimeoutMs: settings.responseTimeoutMs,
+    tunnelIdleTimeoutMs: settings.tunnelIdleTimeoutMs,
+    tls,
+    sweep,
+    log,
+    connections,
+  });
+  started.push(async () => {
+    direction.cut();
+    await direction.close();
+  });
+  await direction.start();
+  return direction;
+}
+
+/** Telemetry first, so that it sees everything that the plugins do; then the plugins in their order. */
+async function setUpFilters(
+  direction: Direction,
+  connections: OpenConnections,
+  { config, plugins, telemetry, log }: Surroundings,
+): Promise<ChainLink[]> {
+  const links: ChainLink[] = telemetry
+    .filters(direction)
+    .map(({ name, filter }) => ({ name, filter, onError: "continue", requestTimeoutMs: 0 }));
+  if (config.log.access) {
+    const filter = accessLogFilter(log.child({ direction, part: "access" }));
+    links.push({ name: "access-log", filter, onError: "continue", requestTimeoutMs: 0 });
+  }
+  for (const { plugin, entry, config: pluginConfig } of plugins) {
+    if (!entry.directions.includes(direction)) continue;
+    const filter = await setUp(plugin, {
+      config: pluginConfig,
+      direction,
+      service: config.service,
+      log: log.child({ direction, plugin: plugin.name }),
+      connections,
+      countConnections: (side) => connections.count(side),
+    });
+    links.push({ name: plugin.name, filter, onError: entry.onError, requestTimeoutMs: entry.requestTimeoutMs });
+  }
+  return links;
+}
+
+async function setUp(plugin: Plugin<unknown>, context: PluginContext<unknown>): Promise<Filter> {
+  let filter: unknown;
+  try {
+    filter = await plugin.setup(context);
+  } catch (error) {
+    const message = error instanceof Error ? error.message : String(error);
+    throw new HoldfastError("HF_CONFIG", `plugin ${plugin.name} cannot start ${context.direction}: ${message}`, {
+      cause: error,
+    });
+  }
+  if (typeof filter === "object" && filter !== null) return filter;
+  throw new HoldfastError("HF_CONFIG", `plugin ${plugin.name}: setup must return a filter (an object of hooks)`);
+}
+
+function addTls(tls: Map<string, UpstreamTls>, upstream: InboundConfig["upstream"]): void {
+  if (upstream.tls !== undefined) tls.set(upstream.backend ?? originName(upstream.origin), upstream.tls);
+}
+
+function reportPluginFailure(log: PinoLogger, failure: PluginFailure): void {
+  const { plugin, hook, error, onError } = failure;
+  log.error(
+    { plugin, hook, err: error, connection: failure.connection?.id, exchange: failure.exchange?.id },
+    `plugin ${plugin} failed in ${hook}; ${onError === "fail" ? "the exchange fails" : "going on without it"}`,
+  );
+}
