@@ -71,7 +71,7 @@ export default definePlugin({
     ),
     refusedTimeout: duration(
       "5s",
-      "How long a connection over a limit may take to send the request that is then refused; afterwards it gets 408. Refused connections do not count against the limits, so it should be short.",
+      "How long a connection over a limit may take to send the request head that is then refused; afterwards it closes as by `headTimeout`. Refused connections do not count against the limits, so it should be short.",
       { min: "100ms", max: "1m" },
     ),
     maxRefused: {
@@ -81,11 +81,11 @@ export default definePlugin({
     },
     headTimeout: duration(
       "60s",
-      'How long a caller may take to send a request\'s head, from accepting the connection or from the first byte of a later request; then 408 and close (close reason `request_timeout`). It ends slowloris attacks. nginx: `client_header_timeout`, 60s (the default) as there. "off" waits for ever.',
+      'How long a caller may take to send a request\'s head, from accepting the connection or from the first byte of a later request; then 408 and close (close reason `request_timeout`). A connection that sent nothing at all closes without an answer. It ends slowloris attacks. nginx: `client_header_timeout`, 60s (the default) as there. "off" waits for ever.',
     ),
     requestTimeout: duration(
       "5m",
-      'How long a caller may take to send a whole request, body included, from its first byte; then 408, or a cut connection once a response has begun. Default 5m. Unlike nginx\'s `client_body_timeout`, which counts between two reads, it also ends a body that trickles; raise it where large uploads over slow lines are normal. Where it is shorter than `headTimeout`, it holds for the head as well. "off" waits for ever.',
+      'How long a caller may take to send a whole request, body included; then 408, or a cut connection once a response has begun. Default 5m. Unlike nginx\'s `client_body_timeout`, which counts between two reads, it also ends a body that trickles; raise it where large uploads over slow lines are normal. "off" waits for ever.',
     ),
     upstream: {
       maxConnections: {

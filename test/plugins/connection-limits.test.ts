@@ -140,7 +140,7 @@ describe("connection-limits", () => {
       fc.asyncProperty(
         fc.integer({ min: 1, max: 6 }),
         fc.integer({ min: 1, max: 3 }),
-        fc.array(step, { maxLength: 60 }),
+        fc.array(step, { maxLength: 60, size: "max" }),
         async (maxConnections, maxConnectionsPerAddress, steps) => {
           const started = await start(connectionLimits, { maxConnections, maxConnectionsPerAddress });
           const live: { connection: ConnectionFacts; admitted: boolean }[] = [];

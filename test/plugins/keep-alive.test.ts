@@ -23,7 +23,7 @@ const hints = fc.record({
   maxRequests: fc.option(fc.nat(30), { nil: undefined }),
 });
 /** What each message of a peer says: a new hint, or nothing, after which core still shows the last one. */
-const conversation = fc.array(fc.option(hints, { nil: undefined }), { minLength: 1, maxLength: 40 });
+const conversation = fc.array(fc.option(hints, { nil: undefined }), { minLength: 1, maxLength: 40, size: "max" });
 const policies = fc.nat(40);
 
 /** Carries one exchange in which the peer of `connection` says `hint`. */
