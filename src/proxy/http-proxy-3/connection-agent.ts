@@ -43,6 +43,4 @@ export class ConnectionAgent extends http.Agent {
     queueMicrotask(() => this.onDone(kept));
     return kept;
   }
-
-  override reuseSocket(): void {}
 }
