@@ -20,8 +20,6 @@ export interface Leaf {
   readonly doc?: unknown;
   /** Environment variable that outranks the file. */
   readonly env?: string | undefined;
-  /** Environment variable of another specification (OpenTelemetry's) that stands in where the file says nothing. */
-  readonly envFallback?: string | undefined;
   readonly nullable?: boolean | undefined;
   readonly sensitive?: boolean | undefined;
   /** Word for the type column of option tables, where the format is a function. */

@@ -64,6 +64,8 @@ export interface ConfigReading {
   readonly document: Document | undefined;
   /** Entries of `plugins` that are valid in themselves, by their place in the list. */
   readonly plugins: ReadonlyMap<number, PluginEntry>;
+  /** Folder of the file, absolute. */
+  readonly folder: string;
 }
 
 /**
@@ -81,7 +83,8 @@ export function loadConfig(file: string, env: Environment): LoadedConfig {
 
 /** Loads a configuration as {@link loadConfig} does, but returns its faults, and what is usable in spite of them. */
 export function readConfig(file: string, env: Environment): ConfigReading {
-  const unusable = { loaded: undefined, document: undefined, plugins: new Map() };
+  const folder = path.dirname(path.resolve(file));
+  const unusable = { loaded: undefined, document: undefined, plugins: new Map(), folder };
   let text: string;
   try {
     text = readFileSync(file, "utf8");
@@ -94,7 +97,6 @@ export function readConfig(file: string, env: Environment): ConfigReading {
 
   const reading = new Reading(env);
   const json = readObject(sidecarSchema as SchemaTree, document.value, [], reading) as Draft<SidecarJson>;
-  const folder = path.dirname(path.resolve(file));
   crossCheck(json, folder, reading);
   const allFaults = [
     ...faults,
@@ -103,13 +105,14 @@ export function readConfig(file: string, env: Environment): ConfigReading {
     ),
   ];
   const plugins = pluginEntries(json.plugins ?? [], reading);
-  const values = reading.values.filter(isOwnValue).map((value) => effectiveValue(value, value.path));
+  const values = reading.values.map((value) => effectiveValue(masked(value), value.path));
   return {
     loaded:
       allFaults.length > 0 ? undefined : { config: toConfig(json as SidecarJson, folder, file), values, document },
     faults: allFaults,
     document,
     plugins,
+    folder,
   };
 }
 
@@ -132,9 +135,9 @@ export function effectiveValue({ value, source, variable, secret }: ReadValue, a
   return { key: keyText(at), value, source, variable: source === "environment" ? variable : undefined, secret };
 }
 
-/** A plugin's configuration is shown as its own schema reads it. */
-function isOwnValue({ path }: ReadValue): boolean {
-  return !(path[0] === "plugins" && path[2] === "config");
+/** What of a plugin's configuration is secret is known only to the plugin's own schema. */
+function masked(value: ReadValue): ReadValue {
+  return value.path[0] === "plugins" && value.path[2] === "config" ? { ...value, secret: true } : value;
 }
 
 function pluginEntries(entries: readonly Draft<PluginJson>[], reading: Reading): Map<number, PluginEntry> {

@@ -40,7 +40,7 @@ export interface ReadValue {
   /** As configuration writes it: durations and sizes with their unit. */
   readonly value: unknown;
   readonly source: "default" | "file" | "environment";
-  /** The environment variable, when that is the source. */
+  /** The environment variable that sets it or could. */
   readonly variable: string | undefined;
   /** Whether the value must not be shown. */
   readonly secret: boolean;
@@ -125,10 +125,7 @@ function readLeaf(leaf: Leaf, given: unknown, path: Path, reading: Reading): unk
 
 function readField(leaf: Leaf, given: unknown, path: Path, reading: Reading): unknown {
   checkLeaf(leaf);
-  const variable = [leaf.env, given === undefined ? leaf.envFallback : undefined].find(
-    (name) => reading.variable(name) !== undefined,
-  );
-  const text = reading.variable(variable);
+  const text = reading.variable(leaf.env);
   const secret = leaf.sensitive === true;
   // A file value that the environment outranks is still checked: it is wrong the day the variable goes away.
   const inFile = given === undefined ? undefined : fromJson(leaf, given);
@@ -138,7 +135,7 @@ function readField(leaf: Leaf, given: unknown, path: Path, reading: Reading): un
   const inEnvironment = text === undefined ? undefined : fromText(leaf, text);
   if (inEnvironment !== undefined && "allowed" in inEnvironment) {
     const wrong = `${secret ? "the value" : show(text)} is not valid`;
-    reading.fault(path, wrong, inEnvironment.allowed, { variable: variable! });
+    reading.fault(path, wrong, inEnvironment.allowed, { variable: leaf.env! });
   }
   const result = inEnvironment ?? inFile ?? defaultOf(leaf);
   if (result === undefined) {
@@ -148,7 +145,8 @@ function readField(leaf: Leaf, given: unknown, path: Path, reading: Reading): un
   }
   if ("allowed" in result) return undefined;
   const source = inEnvironment !== undefined ? "environment" : inFile !== undefined ? "file" : "default";
-  reading.values.push({ path, value: asWritten(leaf, result.value), source, variable, secret });
+  const value = source === "file" ? given : asWritten(leaf, result.value);
+  reading.values.push({ path, value, source, variable: leaf.env, secret });
   return result.value;
 }
 

@@ -301,7 +301,6 @@ export const sidecarSchema: convict.Schema<SidecarJson> = {
     ),
     type: "text",
     env: "HOLDFAST_SERVICE",
-    envFallback: "OTEL_SERVICE_NAME",
     doc: "Name of the service beside the sidecar, for traces, metrics and logs.",
   },
   forwarder: {
@@ -370,14 +369,12 @@ export const sidecarSchema: convict.Schema<SidecarJson> = {
         words: ["otlp", "console", "none"],
         type: 'list of "otlp", "console", "none"',
         env: "HOLDFAST_TELEMETRY_TRACES_EXPORTERS",
-        envFallback: "OTEL_TRACES_EXPORTER",
         doc: "Where spans go. `console` prints one line per exchange.",
       },
       sampler: {
         default: "parentbased_traceidratio",
         format: ["parentbased_traceidratio", "traceidratio", "always_on", "always_off", "parentbased_always_on"],
         env: "HOLDFAST_TELEMETRY_TRACES_SAMPLER",
-        envFallback: "OTEL_TRACES_SAMPLER",
         doc: "Which exchanges are traced; names of the OpenTelemetry specification.",
       },
       ratio: {
@@ -387,7 +384,6 @@ export const sidecarSchema: convict.Schema<SidecarJson> = {
           "must be a number from 0 to 1",
         ),
         env: "HOLDFAST_TELEMETRY_TRACES_RATIO",
-        envFallback: "OTEL_TRACES_SAMPLER_ARG",
         doc: "Share of traces that the `…traceidratio` samplers keep.",
       },
     },
@@ -415,7 +411,6 @@ export const sidecarSchema: convict.Schema<SidecarJson> = {
         default: "http/protobuf",
         format: ["http/protobuf", "http/json"],
         env: "HOLDFAST_TELEMETRY_OTLP_PROTOCOL",
-        envFallback: "OTEL_EXPORTER_OTLP_PROTOCOL",
         doc: "How spans and metrics are encoded.",
       },
     },

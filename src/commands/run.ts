@@ -1,0 +1,59 @@
+/**
+ * `holdfast run`: the sidecar, from its configuration to the last connection.
+ *
+ * @module
+ */
+import { isatty } from "node:tty";
+import { load } from "../load.ts";
+import { createLog } from "../log.ts";
+import { openLogDestination } from "../log-destination.ts";
+import { startSidecar } from "../sidecar.ts";
+import type { ExitCode } from "./main.ts";
+
+const STDOUT = 1;
+/** How long the end of the log may take to be written. */
+const FLUSH_MS = 1000;
+
+/**
+ * Runs the sidecar until SIGTERM or SIGINT, then drains it. A second signal ends it at once.
+ *
+ * @param file - path of sidecar.json
+ * @returns 0 when everything in flight came to its end; 1 when the deadline or a second signal cut something
+ * @throws ConfigError when the configuration cannot be used; HoldfastError when a listener or a plugin cannot start
+ */
+export async function run(file: string): Promise<ExitCode> {
+  const { loaded, plugins } = await load(file, process.env);
+  const { config } = loaded;
+  const destination = openLogDestination(STDOUT);
+  const isTTY = isatty(STDOUT);
+  const log = createLog({ level: config.log.level, destination, pretty: isTTY, service: config.service });
+  const output = { write: (text: string) => destination.write(text), isTTY };
+
+  const fatal = (message: string) => (error: unknown) => {
+    log.fatal({ err: error }, message);
+    destination.flush(FLUSH_MS).finally(() => process.exit(1));
+  };
+  process.on("uncaughtException", fatal("uncaught exception"));
+  process.on("unhandledRejection", fatal("unhandled rejection"));
+
+  const sidecar = await startSidecar({ loaded, plugins, log, env: process.env, output });
+  const code = await new Promise<ExitCode>((resolve, reject) => {
+    let draining = false;
+    const onSignal = (signal: NodeJS.Signals): void => {
+      if (draining) {
+        log.warn({ signal }, "second signal: stopping at once");
+        sidecar.stop().then(() => resolve(1), reject);
+        return;
+      }
+      draining = true;
+      log.info({ signal, deadlineMs: config.drain.deadlineMs }, "draining; a second signal stops at once");
+      sidecar.drain().then(({ cut }) => resolve(cut > 0 ? 1 : 0), reject);
+    };
+    process.on("SIGTERM", onSignal);
+    process.on("SIGINT", onSignal);
+  });
+  if (destination.dropped > 0) log.warn({ dropped: destination.dropped }, "log lines were dropped");
+  log.info({ exitCode: code }, "stopped");
+  await destination.flush(FLUSH_MS);
+  return code;
+}
