@@ -20,8 +20,8 @@ import type {
 import { type Chain, ExchangeRun } from "../plugin/chain.ts";
 import type { ProxyConnection } from "./connection.ts";
 import { addDownstreamFields, addVia, type ForwardingFields, upstreamFields } from "./forwarding.ts";
-import { FieldList, listElements, splitHopByHop } from "./headers.ts";
-import type { Ticket } from "./pool.ts";
+import { FieldList, type HopFields, listElements } from "./headers.ts";
+import type { Asker, Ticket } from "./pool.ts";
 import type { Pools } from "./pools.ts";
 import type { CheckedHead } from "./request-rules.ts";
 import { judgeFailedAttempt } from "./retry.ts";
@@ -47,26 +47,38 @@ export interface ExchangeSurroundings {
   readonly draining: boolean;
 }
 
-/** A final response head on its way downstream. */
-export interface OutgoingHead extends ResponseHead {
-  readonly headers: FieldList;
-  /** Whether the downstream connection closes after it. */
-  readonly closes: boolean;
-  /** Names that `Trailer` announced upstream. */
-  readonly trailer: readonly string[];
+/** What a forwarder does in the steps of an exchange. */
+export interface Steps {
+  /** Filters and route are done: answer with the error or the reply, or, with neither, begin an attempt. */
+  admitted(exchange: ProxyExchange, error: HoldfastError | undefined, reply: Reply | undefined): void;
+  /** The attempt has its connection, or there is none to be had. */
+  connected(exchange: ProxyExchange, error: HoldfastError | undefined, upstream: ProxyConnection | undefined): void;
+  /** Stop now, with this error: as a response if none has begun, else by cutting the connection. */
+  abort(exchange: ProxyExchange, error: HoldfastError): void;
 }
 
-/** A final response head as it came from the upstream. */
-export interface IncomingResponse {
-  readonly status: number;
-  readonly reason: string;
-  readonly version: "1.0" | "1.1";
-  /** Names and values in turn, as received. */
-  readonly fields: readonly string[];
+const NO_STEPS: Steps = { admitted() {}, connected() {}, abort() {} };
+
+/** A response that Holdfast writes itself: a plugin's reply or a failure. */
+export interface LocalResponse {
+  readonly head: ResponseHead & { readonly headers: FieldList };
+  readonly body: string | Uint8Array;
+  /** Whether the downstream connection closes after it. */
+  readonly closes: boolean;
+}
+
+/** How far an attempt had come when it failed. */
+export interface AttemptProgress {
+  /** It failed by FIN, RST or EPIPE. */
+  readonly closedByPeer: boolean;
+  /** Request bytes given to the socket. */
+  readonly requestBytes: number;
+  readonly responseBytes: number;
+  readonly bodyIsReplayable: boolean;
 }
 
 /** An exchange as core sees it; plugins see the `Exchange` part. */
-export class ProxyExchange implements Exchange {
+export class ProxyExchange implements Exchange, Asker {
   readonly id: number = ++lastId;
   readonly direction: Direction;
   readonly kind: "http" | "tunnel" | "upgrade";
@@ -81,7 +93,6 @@ export class ProxyExchange implements Exchange {
   upstreamIdleMs = 0;
   queuedMs = 0;
   attempts = 0;
-  attemptStartedAtEpochMs = 0;
   status: number | undefined;
   trace: TraceContext | undefined;
 
@@ -92,16 +103,18 @@ export class ProxyExchange implements Exchange {
   requestComplete = false;
   /** `performance.now()` of the last byte that moved. */
   progressAtMs: number = this.startedAtMs;
-  /** Set by the forwarder: stop now, with this error. */
-  abort: (error: HoldfastError) => void = () => {};
+  /** Whether the current attempt must have a connection that was never used. */
+  fresh = false;
+
+  /** What the forwarder does; set by it before {@link admit}. */
+  steps: Steps = NO_STEPS;
 
   readonly #around: ExchangeSurroundings;
   #run: ExchangeRun = new ExchangeRun(undefined, undefined);
   #ticket: Ticket | undefined;
   #answeredBy: Outcome["answeredBy"] = "none";
   #ended = false;
-  #upstreamBytesRead = 0;
-  #upstreamBytesWritten = 0;
+  #attemptStartedAtMs = 0;
 
   constructor(
     around: ExchangeSurroundings,
@@ -125,6 +138,10 @@ export class ProxyExchange implements Exchange {
     return performance.timeOrigin + this.startedAtMs;
   }
 
+  get attemptStartedAtEpochMs(): number {
+    return performance.timeOrigin + this.#attemptStartedAtMs;
+  }
+
   get elapsedMs(): number {
     return performance.now() - this.startedAtMs;
   }
@@ -134,17 +151,8 @@ export class ProxyExchange implements Exchange {
     return this.#ended;
   }
 
-  /** Whether any byte of a response came on the current upstream connection. */
-  get upstreamAnswered(): boolean {
-    return this.upstream !== undefined && this.upstream.bytesRead > this.#upstreamBytesRead;
-  }
-
-  /**
-   * Filters and route.
-   *
-   * @param done - called once: with an error, with a plugin's reply, or with neither: go on
-   */
-  admit(done: (error: HoldfastError | undefined, reply: Reply | undefined) => void): void {
+  /** Runs the filters and finds the route; {@link Steps.admitted} follows, at once unless a plugin takes its time. */
+  admit(): void {
     let pending: Reply | undefined | Promise<Reply | undefined>;
     try {
       this.#run = this.#around.chain.exchange(this);
@@ -156,67 +164,78 @@ export class ProxyExchange implements Exchange {
       this.route = this.#around.router.route(this.request);
       pending = this.#run.request(this.request);
     } catch (error) {
-      done(asHoldfastError(error), undefined);
+      this.steps.admitted(this, asHoldfastError(error), undefined);
       return;
     }
     if (!(pending instanceof Promise)) {
-      done(undefined, pending);
+      this.steps.admitted(this, undefined, pending);
       return;
     }
     pending.then(
       (reply) => {
-        if (!this.#ended) done(undefined, reply);
+        if (!this.#ended) this.steps.admitted(this, undefined, reply);
       },
       (error: unknown) => {
-        if (!this.#ended) done(asHoldfastError(error), undefined);
+        if (!this.#ended) this.steps.admitted(this, asHoldfastError(error), undefined);
       },
     );
   }
 
   /**
-   * Takes a connection for one attempt.
+   * Begins an attempt: asks for a connection; {@link Steps.connected} follows, at once if there is an idle one.
    *
    * @param fresh - only one that was never used
-   * @param done - called once, unless the exchange ends before
    */
-  attempt(
-    fresh: boolean,
-    done: (error: HoldfastError | undefined, upstream: ProxyConnection | undefined) => void,
-  ): void {
+  attempt(fresh: boolean): void {
     this.attempts++;
-    this.attemptStartedAtEpochMs = performance.timeOrigin + performance.now();
-    const pool = this.#around.pools.of(this.route!);
-    const asker = { owner: this.downstream, first: this.downstreamIndex === 1, fresh, tunnel: this.kind === "tunnel" };
-    this.#ticket = pool.acquire(asker, (error, acquired) => {
-      this.#ticket = undefined;
-      if (acquired === undefined) {
-        done(error, undefined);
-        return;
-      }
-      const { connection } = acquired;
-      this.upstream = connection;
-      this.upstreamIdleMs = acquired.idleMs;
-      this.queuedMs = acquired.queuedMs;
-      this.#upstreamBytesRead = connection.bytesRead;
-      this.#upstreamBytesWritten = connection.bytesWritten;
-      connection.begin(this);
-      this.upstreamIndex = connection.exchanges;
-      this.progressAtMs = performance.now();
-      try {
-        this.#run.upstreamConnected(connection);
-      } catch (thrown) {
-        this.releaseUpstream(true);
-        done(asHoldfastError(thrown), undefined);
-        return;
-      }
-      done(undefined, connection);
-    });
+    this.#attemptStartedAtMs = performance.now();
+    this.fresh = fresh;
+    this.#ticket = this.#around.pools.of(this.route!).acquire(this);
+  }
+
+  /** For the pool: on whose behalf a connection is asked for. */
+  get owner(): ProxyConnection {
+    return this.downstream;
+  }
+
+  get first(): boolean {
+    return this.downstreamIndex === 1;
+  }
+
+  get tunnel(): boolean {
+    return this.kind === "tunnel";
+  }
+
+  /** From the pool. */
+  acquired(connection: ProxyConnection, idleMs: number, queuedMs: number): void {
+    this.#ticket = undefined;
+    this.upstream = connection;
+    this.upstreamIdleMs = idleMs;
+    this.queuedMs = queuedMs;
+    connection.begin(this);
+    this.upstreamIndex = connection.exchanges;
+    this.progressAtMs = performance.now();
+    try {
+      this.#run.upstreamConnected(connection);
+    } catch (thrown) {
+      this.releaseUpstream(true);
+      this.steps.connected(this, asHoldfastError(thrown), undefined);
+      return;
+    }
+    // This may be its last request: the head must say so.
+    const reason = connection.reasonToClose();
+    if (reason !== undefined) connection.drain(reason);
+    this.steps.connected(this, undefined, connection);
+  }
+
+  /** From the pool. */
+  notAcquired(error: HoldfastError): void {
+    this.#ticket = undefined;
+    this.steps.connected(this, error, undefined);
   }
 
   /** Field lines of the request for the current attempt. */
   upstreamFields(): string[] {
-    const reason = this.upstream!.reasonToClose();
-    if (reason !== undefined) this.upstream!.drain(reason);
     const upgrade = this.kind === "upgrade" ? this.request.hop.upgrade : undefined;
     return upstreamFields(this.request, this.downstream, this.upstream!, this.#around.forwarding, upgrade);
   }
@@ -224,20 +243,15 @@ export class ProxyExchange implements Exchange {
   /**
    * Decides whether a failed attempt is followed by another, and counts it.
    *
-   * @param closedByPeer - it failed by FIN, RST or EPIPE
    * @returns true: call {@link attempt} again, with `fresh`
    */
-  retryAfter(error: HoldfastError, closedByPeer: boolean, bodyIsReplayable: boolean): boolean {
-    const { upstream } = this;
-    if (upstream === undefined || this.#ended) return false;
+  retryAfter(error: HoldfastError, progress: AttemptProgress): boolean {
+    if (this.upstream === undefined || this.#ended) return false;
     const verdict = judgeFailedAttempt({
+      ...progress,
       reused: this.upstreamIndex > 1,
-      closedByPeer,
-      responseBytes: upstream.bytesRead - this.#upstreamBytesRead,
-      requestBytes: upstream.bytesWritten - this.#upstreamBytesWritten,
       method: this.request.method,
       hasIdempotencyKey: this.request.headers.has("idempotency-key"),
-      bodyIsReplayable,
       attempts: this.attempts,
     });
     if (verdict === undefined) return false;
@@ -248,34 +262,45 @@ export class ProxyExchange implements Exchange {
   }
 
   /**
-   * The final response head came from the upstream: runs the filters and writes the fields of this hop.
+   * The final response head came from the upstream: runs the filters and decides whether the downstream connection
+   * closes after it. The fields of this hop are the forwarder's to write.
    *
+   * @param hop - what the upstream said for this hop
    * @param delimited - whether its end can be told without closing the downstream connection
+   * @returns whether the downstream connection closes after it
    * @throws HoldfastError when a plugin with `onError: "fail"` failed
    */
-  respond(incoming: IncomingResponse, delimited: boolean): OutgoingHead {
-    const { end, hop } = splitHopByHop(incoming.fields);
+  respond(head: ResponseHead, hop: HopFields, delimited: boolean): boolean {
     const upstream = this.upstream!;
     if (hop.hint !== undefined) upstream.hint = hop.hint;
-    if (hop.close || (incoming.version === "1.0" && !hop.keepAlive)) upstream.peerCloses();
+    if (hop.close || (head.version === "1.0" && !hop.keepAlive)) upstream.peerCloses();
     this.#answeredBy = "upstream";
-    return this.#outgoing(incoming.status, incoming.reason, incoming.version, end, delimited, hop.trailer);
+    this.#run.response(head);
+    this.status = head.status;
+    return this.#closesAfter(delimited);
   }
 
-  /** Turns a plugin's reply into a response head; its body is the reply's. */
-  respondWithReply(reply: Reply): OutgoingHead {
+  /** Turns a plugin's reply into a response. */
+  respondWithReply(reply: Reply): LocalResponse {
     this.#answeredBy = "plugin";
-    return this.#local(reply.status, reply.headers ?? [], byteLength(reply.body));
+    return this.#local(reply.status, reply.headers ?? [], reply.body ?? "");
   }
 
-  /** Turns a failure into a response head and a body. The connection closes after it if the failure makes it doubtful. */
-  respondWithError(error: HoldfastError): { head: OutgoingHead; body: string } {
+  /** Turns a failure into a response. The connection closes after it if the failure makes it doubtful. */
+  respondWithError(error: HoldfastError): LocalResponse {
     this.#answeredBy = "holdfast";
     const { status, fields, body } = errorResponse(error, this.#around.service);
     if (this.#leavesDoubt(error)) {
       this.downstream.drain(error.code === "HF_REQUEST_TIMEOUT" ? "request_timeout" : "protocol_error");
     }
-    return { head: this.#local(status, fields, body.length), body };
+    return this.#local(status, fields, body);
+  }
+
+  /** Adds the fields of this hop to a response that goes downstream. */
+  addDownstreamFields(headers: FieldList, version: "1.0" | "1.1", closes: boolean): void {
+    const { via } = this.#around.forwarding;
+    if (via !== undefined && this.#answeredBy === "upstream") addVia(headers, version, via);
+    addDownstreamFields(headers.flat, this.downstream, closes);
   }
 
   /** A tunnel was opened: there is no response head of the usual kind. */
@@ -312,7 +337,8 @@ export class ProxyExchange implements Exchange {
   /** Looks at the time limits of this exchange. */
   sweep(nowMs: number): void {
     if (!this.requestComplete && nowMs - this.startedAtMs >= this.downstream.requestTimeouts.requestMs) {
-      this.abort(
+      this.steps.abort(
+        this,
         new HoldfastError(
           "HF_REQUEST_TIMEOUT",
           `the request body was not complete within ${this.downstream.requestTimeouts.requestMs} ms`,
@@ -323,32 +349,17 @@ export class ProxyExchange implements Exchange {
     const limitMs = this.kind === "http" ? this.#around.responseTimeoutMs : this.#around.tunnelIdleTimeoutMs;
     if (!this.requestComplete || this.upstream === undefined || nowMs - this.progressAtMs < limitMs) return;
     const where = this.route?.name ?? "the upstream";
-    this.abort(new HoldfastError("HF_UPSTREAM_TIMEOUT", `${where} sent nothing for ${limitMs} ms`));
+    this.steps.abort(this, new HoldfastError("HF_UPSTREAM_TIMEOUT", `${where} sent nothing for ${limitMs} ms`));
   }
 
-  #local(status: number, fields: readonly HeaderField[], bodyBytes: number): OutgoingHead {
+  #local(status: number, fields: readonly HeaderField[], body: string | Uint8Array): LocalResponse {
     const headers = new FieldList(fields.flat());
-    if (status !== 204 && status !== 304) headers.write("Content-Length", String(bodyBytes));
+    if (status !== 204 && status !== 304) headers.write("Content-Length", String(byteLength(body)));
     headers.write("Date", new Date().toUTCString());
-    return this.#outgoing(status, "", "1.1", headers, true, []);
-  }
-
-  #outgoing(
-    status: number,
-    reason: string,
-    version: "1.0" | "1.1",
-    headers: FieldList,
-    delimited: boolean,
-    trailer: readonly string[],
-  ): OutgoingHead {
-    const head: ResponseHead = { status, reason, version, headers };
+    const head = { status, reason: "", version: "1.1" as const, headers };
     this.#run.response(head);
-    const { via } = this.#around.forwarding;
-    if (via !== undefined && this.#answeredBy === "upstream") addVia(headers, version, via);
-    const closes = this.#closesAfter(delimited);
-    addDownstreamFields(headers.flat, this.downstream, closes);
     this.status = status;
-    return { status, reason, version, headers, closes, trailer };
+    return { head, body, closes: this.#closesAfter(true) };
   }
 
   /** Whether the downstream connection closes after this response; says so to the connection too. */
@@ -391,7 +402,6 @@ export class ProxyExchange implements Exchange {
   }
 }
 
-function byteLength(body: string | Uint8Array | undefined): number {
-  if (body === undefined) return 0;
+function byteLength(body: string | Uint8Array): number {
   return typeof body === "string" ? Buffer.byteLength(body) : body.byteLength;
 }

@@ -23,18 +23,7 @@ export interface PoolOptions {
   readonly onOpen: (connection: ProxyConnection) => void;
 }
 
-/** What came of asking for a connection. */
-export interface Acquired {
-  readonly connection: ProxyConnection;
-  /** How long it had been idle, in milliseconds; 0 if it is fresh. */
-  readonly idleMs: number;
-  /** How long the exchange waited for it because the pool was full, in milliseconds. */
-  readonly queuedMs: number;
-}
-
-type Done = (error: HoldfastError | undefined, acquired: Acquired | undefined) => void;
-
-/** Who asks for a connection. */
+/** Who asks for a connection. Either `acquired` or `notAcquired` is called, once, unless the ticket is cancelled. */
 export interface Asker {
   /** The downstream connection on whose behalf. */
   readonly owner: ProxyConnection;
@@ -44,21 +33,25 @@ export interface Asker {
   readonly fresh: boolean;
   /** For opaque bytes, where either side may end alone. */
   readonly tunnel: boolean;
+  /**
+   * @param idleMs - how long the connection had been idle; 0 if it is fresh
+   * @param queuedMs - how long the asker waited because the pool was full
+   */
+  acquired(connection: ProxyConnection, idleMs: number, queuedMs: number): void;
+  notAcquired(error: HoldfastError): void;
 }
 
-/** A request for a connection that can be taken back. */
+/** An asker that has to wait, for a place or for a connection to open. */
 export class Ticket {
   readonly asker: Asker;
   readonly askedAtMs: number = performance.now();
-  readonly #done: Done;
-  /** Whether `done` was called, or the asker has gone. */
+  /** Whether the asker was answered, or has gone. */
   settled = false;
-  /** Whether it had to wait. */
+  /** Whether it had to wait for a place. */
   queued = false;
 
-  constructor(asker: Asker, done: Done) {
+  constructor(asker: Asker) {
     this.asker = asker;
-    this.#done = done;
   }
 
   /** The asker has gone: whatever comes goes to someone else. */
@@ -66,15 +59,15 @@ export class Ticket {
     this.settled = true;
   }
 
-  resolve(acquired: Acquired): void {
+  acquired(connection: ProxyConnection, idleMs: number, queuedMs: number): void {
     this.settled = true;
-    this.#done(undefined, acquired);
+    this.asker.acquired(connection, idleMs, queuedMs);
   }
 
-  reject(error: HoldfastError): void {
+  notAcquired(error: HoldfastError): void {
     if (this.settled) return;
     this.settled = true;
-    this.#done(error, undefined);
+    this.asker.notAcquired(error);
   }
 }
 
@@ -125,27 +118,32 @@ export class OriginPool implements Pool {
   /**
    * Asks for a connection: an idle one that the policy allows, else a fresh one, else a place in the queue.
    *
-   * @param done - called exactly once unless the ticket is cancelled; possibly before this returns
+   * @returns what the asker can cancel; `undefined` when it was answered before this returned
    */
-  acquire(asker: Asker, done: Done): Ticket {
-    const ticket = new Ticket(asker, done);
+  acquire(asker: Asker): Ticket | undefined {
     const reused = asker.fresh ? undefined : this.#takeIdle(asker);
     if (reused !== undefined) {
-      this.#hand(ticket, reused, 0);
-    } else if (this.#makeRoom()) {
+      asker.acquired(reused, idleTime(reused), 0);
+      return undefined;
+    }
+    if (this.#makeRoom()) {
+      const ticket = new Ticket(asker);
       this.#open(ticket);
-    } else if (this.queued >= this.maxQueue) {
+      return ticket.settled ? undefined : ticket;
+    }
+    if (this.queued >= this.maxQueue) {
       const { host, port } = this.origin;
-      ticket.reject(
+      asker.notAcquired(
         new HoldfastError(
           "HF_QUEUE_FULL",
           `all ${this.maxConnections} connections to ${host}:${port} are busy and ${this.maxQueue} exchanges wait already`,
         ),
       );
-    } else {
-      ticket.queued = true;
-      this.#queue.push(ticket);
+      return undefined;
     }
+    const ticket = new Ticket(asker);
+    ticket.queued = true;
+    this.#queue.push(ticket);
     return ticket;
   }
 
@@ -159,7 +157,7 @@ export class OriginPool implements Pool {
     for (const ticket of this.#queue) {
       if (ticket.settled || ticket.asker.fresh || !this.#allows(connection, ticket.asker)) continue;
       this.#queue.splice(this.#queue.indexOf(ticket), 1);
-      this.#hand(ticket, connection, performance.now() - ticket.askedAtMs);
+      ticket.acquired(connection, idleTime(connection), performance.now() - ticket.askedAtMs);
       return;
     }
     this.#idle.push(connection);
@@ -178,7 +176,7 @@ export class OriginPool implements Pool {
     for (const ticket of this.#queue) {
       if (nowMs - ticket.askedAtMs < this.queueTimeoutMs) continue;
       const { host, port } = this.origin;
-      ticket.reject(
+      ticket.notAcquired(
         new HoldfastError(
           "HF_QUEUE_TIMEOUT",
           `no connection to ${host}:${port} became free within ${this.queueTimeoutMs} ms; all ${this.maxConnections} are busy`,
@@ -247,11 +245,6 @@ export class OriginPool implements Pool {
     connection.drain(reason);
   }
 
-  #hand(ticket: Ticket, connection: ProxyConnection, queuedMs: number): void {
-    const idleMs = connection.exchanges === 0 ? 0 : performance.now() - connection.idleSinceMs;
-    ticket.resolve({ connection, idleMs, queuedMs });
-  }
-
   #open(ticket: Ticket): void {
     const { origin, backend, chain, direction, idleTimeoutMs } = this.#options;
     this.#opening++;
@@ -276,7 +269,7 @@ export class OriginPool implements Pool {
         connection.error = failure.error;
         connection.cut("connect_failed", failure.error);
         connection.open(chain);
-        ticket.reject(failure.error);
+        ticket.notAcquired(failure.error);
         this.#serveQueue();
         return;
       }
@@ -289,14 +282,14 @@ export class OriginPool implements Pool {
       const queuedMs = ticket.queued ? openingAtMs - ticket.askedAtMs : 0;
       if (connection.failedBy !== undefined) {
         connection.cut("protocol_error");
-        ticket.reject(new HoldfastError("HF_PLUGIN_FAILED", `plugin ${connection.failedBy} failed in connection`));
+        ticket.notAcquired(new HoldfastError("HF_PLUGIN_FAILED", `plugin ${connection.failedBy} failed in connection`));
       } else if (ticket.settled) {
         // Whoever asked has gone; a plain connection may serve the next.
         if (ticket.asker.tunnel) connection.drain("aborted");
         else this.#release(connection);
       } else {
         this.#owners.set(connection, ticket.asker.owner);
-        ticket.resolve({ connection, idleMs: 0, queuedMs });
+        ticket.acquired(connection, 0, queuedMs);
       }
     });
   }
@@ -321,4 +314,8 @@ export class OriginPool implements Pool {
       this.#open(ticket);
     }
   }
+}
+
+function idleTime(connection: ProxyConnection): number {
+  return connection.exchanges === 0 ? 0 : performance.now() - connection.idleSinceMs;
 }

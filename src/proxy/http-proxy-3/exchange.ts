@@ -6,12 +6,12 @@
 import type http from "node:http";
 import type { Socket } from "node:net";
 import { asHoldfastError, HoldfastError } from "../../errors.ts";
-import type { Reply } from "../../plugin/api.ts";
-import type { OutgoingHead, ProxyExchange } from "../exchange.ts";
+import type { ProxyConnection } from "../connection.ts";
+import type { LocalResponse, ProxyExchange } from "../exchange.ts";
 import { allowedTrailers, splitHopByHop } from "../headers.ts";
 import { checkResponseHead, hasBody } from "../response-rules.ts";
 import { joinSockets } from "../tunnel.ts";
-import type { Attempt, Carrier } from "./carrier.ts";
+import type { Carrier } from "./carrier.ts";
 import { pairs, RequestBody } from "./request-body.ts";
 
 /** What an exchange needs besides itself. */
@@ -53,7 +53,6 @@ export function runExchange(
   let upgraded = false;
   let finished = false;
 
-  exchange.abort = fail;
   response.on("finish", () => finish());
   response.on("close", () => {
     if (upgraded) return;
@@ -66,45 +65,57 @@ export function runExchange(
   // node:http reports a request that was cut as an error of the request; `close` of the response follows.
   request.on("error", () => {});
 
-  exchange.admit((error, reply) => {
-    if (finished) return;
-    if (error !== undefined) fail(error);
-    else if (reply !== undefined) sendReply(reply);
-    else attempt(exchange.kind === "upgrade");
-  });
+  exchange.steps = {
+    admitted(_exchange, error, reply) {
+      if (finished) return;
+      if (error !== undefined) fail(error);
+      else if (reply !== undefined) guarded(() => sendLocal(exchange.respondWithReply(reply)));
+      else exchange.attempt(exchange.kind === "upgrade");
+    },
+    connected(_exchange, error, upstream) {
+      if (error !== undefined) fail(error);
+      else if (finished || upstream === undefined) exchange.releaseUpstream(true);
+      else send(upstream);
+    },
+    abort(_exchange, error) {
+      if (upgraded) cutTunnel(error);
+      else fail(error);
+    },
+  };
+  exchange.admit();
 
-  function attempt(fresh: boolean): void {
-    exchange.attempt(fresh, (error, connection) => {
-      if (error !== undefined) return fail(error);
-      if (finished || connection === undefined) return exchange.releaseUpstream(true);
-      const current: Attempt = {
-        request,
-        response,
-        connection,
-        target: exchange.request.target,
-        fields: exchange.upstreamFields(),
-        body,
-        events: {
-          response: (incoming) => guarded(() => respond(incoming)),
-          information: (status, fields) => inform(status, fields),
-          upgraded: (incoming, socket, first) => guarded(() => switchProtocols(incoming, socket, first)),
-          failed: (cause) => attemptFailed(cause),
-          released: (kept) => {
-            if (exchange.upstream === connection && !upgraded) exchange.releaseUpstream(kept);
-          },
+  function send(upstream: ProxyConnection): void {
+    const writtenBefore = upstream.bytesWritten;
+    const readBefore = upstream.bytesRead;
+    carriage.carrier.send({
+      request,
+      response,
+      connection: upstream,
+      target: exchange.request.target,
+      fields: exchange.upstreamFields(),
+      body,
+      events: {
+        response: (incoming) => guarded(() => respond(incoming)),
+        information: (status, fields) => inform(status, fields),
+        upgraded: (incoming, socket, first) => guarded(() => switchProtocols(incoming, socket, first)),
+        failed(cause) {
+          if (finished || failure !== undefined || upgraded) return;
+          const error = upstreamError(exchange, cause);
+          const retried = exchange.retryAfter(error, {
+            closedByPeer: isClosedByPeer(cause),
+            requestBytes: upstream.bytesWritten - writtenBefore,
+            responseBytes: upstream.bytesRead - readBefore,
+            bodyIsReplayable: body.replayable,
+          });
+          exchange.releaseUpstream(false);
+          if (retried) exchange.attempt(true);
+          else fail(error);
         },
-      };
-      carriage.carrier.send(current);
+        released(kept) {
+          if (exchange.upstream === upstream && !upgraded) exchange.releaseUpstream(kept);
+        },
+      },
     });
-  }
-
-  function attemptFailed(cause: NodeJS.ErrnoException): void {
-    if (finished || failure !== undefined || upgraded) return;
-    const error = upstreamError(exchange, cause);
-    const retried = exchange.retryAfter(error, isClosedByPeer(cause), body.replayable);
-    exchange.releaseUpstream(false);
-    if (retried) attempt(true);
-    else fail(error);
   }
 
   /** Relays a response of the upstream. */
@@ -118,14 +129,13 @@ export function runExchange(
     const version1 = incoming.httpVersion === "1.0" ? "1.0" : "1.1";
     if (!body.begun) exchange.downstream.drain("aborted");
     const delimited = ends === "none" || ends === "length" || version !== "1.0";
-    const head = exchange.respond(
-      { status, reason: incoming.statusMessage ?? "", version: version1, fields: incoming.rawHeaders },
-      delimited,
-    );
-    if (head.trailer.length > 0 && ends === "chunked" && version === "1.1") {
-      head.headers.flat.push("Trailer", head.trailer.join(", "));
+    const { end: headers, hop } = splitHopByHop(incoming.rawHeaders);
+    const head = { status, reason: incoming.statusMessage ?? "", version: version1, headers } as const;
+    const closes = exchange.respond(head, hop, delimited);
+    if (hop.trailer.length > 0 && ends === "chunked" && version === "1.1") {
+      headers.flat.push("Trailer", hop.trailer.join(", "));
     }
-    writeHead(head);
+    writeHead(head, closes);
     exchange.progressAtMs = performance.now();
 
     incoming.on("data", (chunk: Buffer) => {
@@ -176,10 +186,9 @@ export function runExchange(
       return;
     }
     upgraded = true;
-    const head = exchange.respond(
-      { status: 101, reason: incoming.statusMessage ?? "", version: "1.1", fields: incoming.rawHeaders },
-      true,
-    );
+    const { end: headers, hop } = splitHopByHop(incoming.rawHeaders);
+    const head = { status: 101, reason: incoming.statusMessage ?? "", version: "1.1", headers } as const;
+    exchange.respond(head, hop, true);
     const protocol = incoming.headers.upgrade ?? exchange.request.hop.upgrade!;
     exchange.upstream!.protocol = "tunnel";
     exchange.downstream.protocol = "tunnel";
@@ -196,22 +205,20 @@ export function runExchange(
         finish();
       },
     });
-    exchange.abort = (error) => {
-      failure ??= error;
-      const reason = error.code === "HF_UPSTREAM_TIMEOUT" ? "idle_timeout" : "drain";
-      exchange.downstream.cut(reason);
-      exchange.upstream?.cut(reason);
-    };
   }
 
-  function sendReply(reply: Reply): void {
-    guarded(() => {
-      writeHead(exchange.respondWithReply(reply));
-      const bytes = reply.body ?? "";
-      if (hasBody(method, reply.status)) exchange.responseBytes += Buffer.byteLength(bytes);
-      body.stop();
-      response.end(bytes);
-    });
+  function cutTunnel(error: HoldfastError): void {
+    failure ??= error;
+    const reason = error.code === "HF_UPSTREAM_TIMEOUT" ? "idle_timeout" : "drain";
+    exchange.downstream.cut(reason);
+    exchange.upstream?.cut(reason);
+  }
+
+  function sendLocal(local: LocalResponse): void {
+    body.stop();
+    writeHead(local.head, local.closes);
+    if (hasBody(method, local.head.status)) exchange.responseBytes += Buffer.byteLength(local.body);
+    response.end(local.body);
   }
 
   /** Ends the exchange with an error: as a response if none has begun, else by cutting the connection. */
@@ -225,10 +232,7 @@ export function runExchange(
       return;
     }
     try {
-      const answer = exchange.respondWithError(error);
-      writeHead(answer.head);
-      if (hasBody(method, answer.head.status)) exchange.responseBytes += answer.body.length;
-      response.end(answer.body);
+      sendLocal(exchange.respondWithError(error));
     } catch {
       // A plugin with onError "fail" failed on the error's own response: nothing sensible is left to say.
       exchange.downstream.cut("aborted", error);
@@ -243,7 +247,8 @@ export function runExchange(
     }
   }
 
-  function writeHead(head: OutgoingHead): void {
+  function writeHead(head: LocalResponse["head"], closes: boolean): void {
+    exchange.addDownstreamFields(head.headers, head.version, closes);
     if (head.reason === "") response.writeHead(head.status, head.headers.flat);
     else response.writeHead(head.status, head.reason, head.headers.flat);
   }
@@ -257,13 +262,9 @@ export function runExchange(
   }
 }
 
-function switchingHead(head: OutgoingHead, protocol: string): string {
+function switchingHead(head: LocalResponse["head"], protocol: string): string {
   const lines = [`HTTP/1.1 101 ${head.reason === "" ? "Switching Protocols" : head.reason}`];
-  const { flat } = head.headers;
-  for (let at = 0; at < flat.length; at += 2) {
-    if (flat[at]!.toLowerCase() === "connection" || flat[at]!.toLowerCase() === "keep-alive") continue;
-    lines.push(`${flat[at]}: ${flat[at + 1]}`);
-  }
+  for (const [name, value] of head.headers) lines.push(`${name}: ${value}`);
   lines.push("Connection: Upgrade", `Upgrade: ${protocol}`);
   return `${lines.join("\r\n")}\r\n\r\n`;
 }

@@ -178,7 +178,7 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
     if (exchange !== undefined && !exchange.requestComplete && lane.waiting.length === 0) {
       // In the body of the exchange that runs now.
       lane.refused = true;
-      exchange.abort(failure);
+      exchange.steps.abort(exchange, failure);
       return;
     }
     inTurn(lane, () => {

@@ -6,7 +6,7 @@
 import type http from "node:http";
 import type { Socket } from "node:net";
 import { HoldfastError } from "../../errors.ts";
-import type { ProxyExchange } from "../exchange.ts";
+import type { LocalResponse, ProxyExchange } from "../exchange.ts";
 import { joinSockets } from "../tunnel.ts";
 
 /**
@@ -27,7 +27,6 @@ export function runTunnel(
   let finished = false;
   exchange.requestComplete = true;
 
-  exchange.abort = fail;
   response.on("finish", () => finish());
   socket.on("close", () => {
     if (joined) return;
@@ -38,21 +37,27 @@ export function runTunnel(
     finish();
   });
 
-  exchange.admit((error, reply) => {
-    if (finished) return;
-    if (error !== undefined) return fail(error);
-    if (reply !== undefined) {
-      const head = exchange.respondWithReply(reply);
-      response.writeHead(head.status, head.headers.flat);
-      response.end(reply.body ?? "");
-      return;
-    }
-    exchange.attempt(true, (failed, connection) => {
-      if (failed !== undefined) return fail(failed);
-      if (finished || connection === undefined) return exchange.releaseUpstream(false);
-      join(connection.socket);
-    });
-  });
+  exchange.steps = {
+    admitted(_exchange, error, reply) {
+      if (finished) return;
+      if (error !== undefined) fail(error);
+      else if (reply !== undefined) send(exchange.respondWithReply(reply));
+      else exchange.attempt(true);
+    },
+    connected(_exchange, error, upstream) {
+      if (error !== undefined) fail(error);
+      else if (finished || upstream === undefined) exchange.releaseUpstream(false);
+      else join(upstream.socket);
+    },
+    abort: (_exchange, error) => fail(error),
+  };
+  exchange.admit();
+
+  function send({ head, body, closes }: LocalResponse): void {
+    exchange.addDownstreamFields(head.headers, head.version, closes);
+    response.writeHead(head.status, head.headers.flat);
+    response.end(body);
+  }
 
   function join(upstreamSocket: Socket): void {
     joined = true;
@@ -86,9 +91,7 @@ export function runTunnel(
       return;
     }
     exchange.releaseUpstream(false);
-    const { head, body } = exchange.respondWithError(error);
-    response.writeHead(head.status, head.headers.flat);
-    response.end(body);
+    send(exchange.respondWithError(error));
   }
 
   function finish(): void {
