@@ -42,9 +42,9 @@ test("every file that is copied exists, and .dockerignore lets it in and nothing
     .split("\n")
     .filter((line) => line !== "" && !line.startsWith("#"));
   assert.equal(ignore[0], "*");
-  const let_in = new Set(ignore.slice(1).map((line) => line.replace(/^!/, "")));
+  const letIn = new Set(ignore.slice(1).map((line) => line.replace(/^!/, "")));
   const sources = new Set(copied().map((source) => source.replace(/^\.\//, "")));
-  assert.deepEqual(let_in, sources);
+  assert.deepEqual(letIn, sources);
   for (const source of sources) assert.ok(existsSync(join(ROOT, source)), source);
 });
 
