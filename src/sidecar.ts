@@ -47,6 +47,8 @@ export interface Sidecar {
   readonly view: SidecarView;
   /** Finishes what is in flight, then closes everything. Later calls wait for the same end. */
   drain(): Promise<Drained>;
+  /** Resolves when a drain is over, whether a call, a signal or the admin API began it. */
+  readonly drained: Promise<Drained>;
   /** Closes everything now; ends a drain that is under way. */
   stop(): Promise<Drained>;
 }
@@ -86,6 +88,9 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
     });
 
     const force = Promise.withResolvers<void>();
+    const end = Promise.withResolvers<Drained>();
+    // Whoever began the drain is told of its failure too; nobody has to listen here.
+    end.promise.catch(() => {});
     let draining: Promise<Drained> | undefined;
     const drain = (): Promise<Drained> => {
       draining ??= (async () => {
@@ -100,6 +105,7 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
         await admin.close();
         return drained;
       })();
+      end.resolve(draining);
       return draining;
     };
 
@@ -149,6 +155,7 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
       addresses,
       view,
       drain,
+      drained: end.promise,
       async stop() {
         force.resolve();
         return await drain();

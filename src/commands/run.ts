@@ -15,7 +15,7 @@ const STDOUT = 1;
 const FLUSH_MS = 1000;
 
 /**
- * Runs the sidecar until SIGTERM or SIGINT, then drains it. A second signal ends it at once.
+ * Runs the sidecar until SIGTERM, SIGINT or the admin API drains it. A second signal ends it at once.
  *
  * @param file - path of sidecar.json
  * @returns 0 when everything in flight came to its end; 1 when the deadline or a second signal cut something
@@ -37,21 +37,18 @@ export async function run(file: string): Promise<ExitCode> {
   process.on("unhandledRejection", fatal("unhandled rejection"));
 
   const sidecar = await startSidecar({ loaded, plugins, log, env: process.env, output });
-  const code = await new Promise<ExitCode>((resolve, reject) => {
-    let draining = false;
-    const onSignal = (signal: NodeJS.Signals): void => {
-      if (draining) {
-        log.warn({ signal }, "second signal: stopping at once");
-        sidecar.stop().then(() => resolve(1), reject);
-        return;
-      }
-      draining = true;
-      log.info({ signal, deadlineMs: config.drain.deadlineMs }, "draining; a second signal stops at once");
-      sidecar.drain().then(({ cut }) => resolve(cut > 0 ? 1 : 0), reject);
-    };
-    process.on("SIGTERM", onSignal);
-    process.on("SIGINT", onSignal);
-  });
+  let signals = 0;
+  const onSignal = (signal: NodeJS.Signals): void => {
+    signals++;
+    const message = signals === 1 ? "draining; a second signal stops at once" : "second signal: stopping at once";
+    log.info({ signal, deadlineMs: config.drain.deadlineMs }, message);
+    // Their end is awaited below.
+    void (signals === 1 ? sidecar.drain() : sidecar.stop()).catch(() => {});
+  };
+  process.on("SIGTERM", onSignal);
+  process.on("SIGINT", onSignal);
+  const { cut } = await sidecar.drained;
+  const code = signals > 1 || cut > 0 ? 1 : 0;
   if (destination.dropped > 0) log.warn({ dropped: destination.dropped }, "log lines were dropped");
   log.info({ exitCode: code }, "stopped");
   await destination.flush(FLUSH_MS);

@@ -53,7 +53,7 @@ export class ConfigError extends HoldfastError {
   readonly faults: readonly Fault[];
 
   constructor(faults: readonly Fault[]) {
-    const sorted = faults.toSorted((one, other) => line(one) - line(other));
+    const sorted = faults.toSorted((one, other) => line(one) - line(other) || column(one) - column(other));
     super("HF_CONFIG", sorted.map(faultText).join("\n"));
     this.faults = sorted;
   }
@@ -61,6 +61,10 @@ export class ConfigError extends HoldfastError {
 
 function line({ place }: Fault): number {
   return "line" in place ? place.line : 0;
+}
+
+function column({ place }: Fault): number {
+  return "column" in place ? place.column : 0;
 }
 
 /**
@@ -79,16 +83,24 @@ export function nearest(word: string, known: Iterable<string>): string | undefin
   return best;
 }
 
-/** Insertions, deletions and substitutions that make one word from the other (Levenshtein). */
+/** Insertions, deletions, substitutions and swaps of neighbours that make one word from the other. */
 function editDistance(one: string, other: string): number {
-  let previous = Array.from({ length: other.length + 1 }, (_, index) => index);
+  const rows = [Array.from({ length: other.length + 1 }, (_, column) => column)];
   for (let row = 1; row <= one.length; row++) {
     const current = [row];
     for (let column = 1; column <= other.length; column++) {
-      const substitution = previous[column - 1]! + (one[row - 1] === other[column - 1] ? 0 : 1);
-      current.push(Math.min(substitution, previous[column]! + 1, current[column - 1]! + 1));
+      const isSame = one[row - 1] === other[column - 1];
+      const isSwap = one[row - 1] === other[column - 2] && one[row - 2] === other[column - 1];
+      current.push(
+        Math.min(
+          rows[row - 1]![column - 1]! + (isSame ? 0 : 1),
+          rows[row - 1]![column]! + 1,
+          current[column - 1]! + 1,
+          isSwap ? (rows[row - 2]?.[column - 2] ?? column) + 1 : Number.POSITIVE_INFINITY,
+        ),
+      );
     }
-    previous = current;
+    rows.push(current);
   }
-  return previous[other.length]!;
+  return rows[one.length]![other.length]!;
 }

@@ -106,7 +106,7 @@ function hasType(leaf: Leaf, given: unknown): boolean {
   const kind = kindOf(leaf);
   if (Array.isArray(leaf.format)) return typeof given !== "string" || kind === "string" || kind === undefined;
   // A format function decides itself, but must not see what convict makes of a string, nor trip convict over an object.
-  if (typeof leaf.format === "function" && BUILT_IN.get(leaf.format) === undefined) {
+  if (hasOwnFormat(leaf)) {
     if (isObject) return kind === "object";
     return typeof given !== "string" || kind === "string" || kind === undefined;
   }
@@ -196,7 +196,7 @@ export function defaultOf(leaf: Leaf): LeafResult | undefined {
 /** What a JSON value means for the field. */
 export function fromJson(leaf: Leaf, given: unknown): LeafResult {
   if (given === null && leaf.nullable === true) return { value: null };
-  if (!hasType(leaf, given)) return { allowed: allowedBy(leaf) };
+  if (!hasType(leaf, given)) return { allowed: allowedBy(leaf, given) };
   const config = single({ ...leaf, env: undefined }, {});
   config.set("value", given);
   return checked(leaf, config);
@@ -204,24 +204,36 @@ export function fromJson(leaf: Leaf, given: unknown): LeafResult {
 
 /** What the text of an environment variable means for the field. */
 export function fromText(leaf: Leaf, text: string): LeafResult {
-  if (!isPlainText(leaf, text)) return { allowed: allowedBy(leaf) };
+  if (!isPlainText(leaf, text)) return { allowed: allowedBy(leaf, text) };
   try {
     return checked(leaf, single({ ...leaf, env: "VALUE" }, { VALUE: text }));
   } catch {
     // convict lets errors of JSON.parse and RegExp through when it reads the environment.
-    return { allowed: allowedBy(leaf) };
+    return { allowed: allowedBy(leaf, text) };
   }
 }
 
 function checked(leaf: Leaf, config: convict.Config<{ value: unknown }>): LeafResult {
   const reason = refusal(config);
   if (reason === undefined) return { value: config.get("value") };
-  // Only formats of our own and of plugins say it better than we can.
-  const ownReason = typeof leaf.format === "function" || String(leaf.format).startsWith("holdfast-");
-  return { allowed: ownReason && BUILT_IN.get(leaf.format) === undefined ? reason : allowedBy(leaf) };
+  // Formats of our own and of plugins say it better than we can; convict's do not.
+  const isOwn = hasOwnFormat(leaf) || String(leaf.format).startsWith("holdfast-");
+  return { allowed: isOwn ? reason : allowedBy(leaf, undefined) };
 }
 
-function allowedBy(leaf: Leaf): string {
+function hasOwnFormat(leaf: Leaf): leaf is Leaf & { readonly format: (value: unknown, leaf: Leaf) => void } {
+  return typeof leaf.format === "function" && !BUILT_IN.has(leaf.format);
+}
+
+/** What is allowed instead of a value that did not even get to the format. */
+function allowedBy(leaf: Leaf, given: unknown): string {
+  if (hasOwnFormat(leaf)) {
+    try {
+      leaf.format(given, leaf);
+    } catch (error) {
+      if (error instanceof Error) return error.message;
+    }
+  }
   return `must be ${requirement(leaf)}${leaf.nullable === true ? ", or null" : ""}`;
 }
 

@@ -173,7 +173,7 @@ function crossCheck(json: Draft<SidecarJson>, folder: string, reading: Reading):
     }
     if (!tls || (isUrl && parseOrigin(upstream).scheme === "https")) return;
     const allowed = isUrl ? 'needs an "https://" upstream' : `belongs into backends.${upstream}.tls`;
-    reading.fault([...at, "tls"], `has no effect on ${show(upstream)}`, allowed, { atKey: true });
+    reading.fault([...at, "tls"], `has no effect on ${show(upstream)}`, allowed);
   };
   if (inbound) checkUpstream(inbound, ["inbound"]);
   for (const [index, route] of (outbound?.routes ?? []).entries()) checkUpstream(route, ["outbound", "routes", index]);

@@ -140,7 +140,8 @@ function readField(leaf: Leaf, given: unknown, path: Path, reading: Reading): un
   const result = inEnvironment ?? inFile ?? defaultOf(leaf);
   if (result === undefined) {
     const or = leaf.env === undefined ? "" : `, or in the environment as ${leaf.env}`;
-    reading.fault(path, "is missing", `must be given here${or}: ${String(leaf.doc)}`);
+    const firstSentence = String(leaf.doc).split(/(?<=\.)\s/)[0];
+    reading.fault(path, "is missing", `must be given here${or}: ${firstSentence}`);
     return undefined;
   }
   if ("allowed" in result) return undefined;

@@ -74,13 +74,13 @@ function named({ path, value }: Setting, format: (value: number) => string): str
 const asDuration = (ms: number): string => `"${formatDuration(ms)}"`;
 const asSize = (bytes: number): string => `"${formatSize(bytes)}"`;
 
-/** A breach when the first setting is above the second, or with `orEqual` at it. */
+/** A breach when the first setting is not below the second; with `orEqual` they may be the same. */
 function mustBeBelow(lower: Setting, upper: Setting, format: (value: number) => string, orEqual: boolean): Breach[] {
   if (lower.value < upper.value || (orEqual && lower.value === upper.value)) return [];
   return [
     {
       path: lower.path,
-      wrong: `${named(lower, format)} is not below ${named(upper, format)}`,
+      wrong: `${named(lower, format)} is ${orEqual ? "above" : "not below"} ${named(upper, format)}`,
       allowed: `lower ${keyText(lower.path)} or raise ${keyText(upper.path)}`,
     },
   ];
