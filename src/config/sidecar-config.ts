@@ -33,6 +33,7 @@ export interface Upstream {
   readonly origin: Origin;
   /** Name in `backends`, when it was referred to by name. */
   readonly backend: string | undefined;
+  /** Set exactly when the origin's scheme is `https`. File names are absolute. */
   readonly tls: UpstreamTls | undefined;
 }
 

@@ -136,3 +136,17 @@ test("the command ends with 2 for a bad configuration and for bad usage, with 0 
     assert.match(stdout + stderr, says);
   }
 });
+
+test("an older Node.js is told so in one line, before anything else is loaded", async (t) => {
+  const versions = ["20.20.2", "26.3.1", "26.4.0"];
+  for (const version of versions) {
+    const pretend = `Object.defineProperty(process, "versions", { value: { ...process.versions, node: "${version}" } });`;
+    const { code, stdout, stderr } = await holdfast(t, ["--version"], {
+      NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(pretend)}`,
+    }).ended();
+    const isOld = version !== "26.4.0";
+    assert.equal(stderr, isOld ? `holdfast needs Node.js 26.4 or newer; this is v${version}\n` : "");
+    assert.equal(stdout === "", isOld);
+    assert.equal(code, isOld ? 1 : 0);
+  }
+});

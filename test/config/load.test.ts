@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import path from "node:path";
 import { type TestContext, test } from "node:test";
 import { type Environment, type LoadedConfig, loadConfig } from "../../src/config/load.ts";
+import { CERTIFICATE, KEY, OTHER_KEY } from "./certificates.ts";
 import { faultsOf, folderWith } from "./folder.ts";
 
 const MINIMAL = { service: "orders", inbound: { upstream: "http://127.0.0.1:8080" } };
@@ -320,6 +321,26 @@ test("TLS files must be there, be PEM, and belong to an https upstream", async (
     'sidecar.json:28:16: outbound.routes[2].tls: has no effect on "inventory"; belongs into backends.inventory.tls',
     'sidecar.json:38:16: backends.inventory.tls.key: "junk.pem" cannot be used (…); must be a readable PEM file with a private key without a passphrase',
     'sidecar.json:39:17: backends.inventory.tls.cert: "junk.pem" cannot be used (…); must be a readable PEM file with a certificate',
+  ]);
+});
+
+test("a certificate needs its own key, and files are found from the folder of the configuration", async (t) => {
+  const files = { "pem/cert.pem": CERTIFICATE, "pem/key.pem": KEY, "pem/other.pem": OTHER_KEY };
+  const content = (key: string): object => ({
+    service: "orders",
+    outbound: {
+      routes: [{ host: "a", upstream: "https://a", tls: { ca: "pem/cert.pem", cert: "./pem/cert.pem", key } }],
+    },
+  });
+  const folder = folderWith(t, { ...files, "sidecar.json": content("pem/key.pem") });
+  assert.deepEqual(loadConfig(path.join(folder, "sidecar.json"), {}).config.outbound?.routes[0]?.upstream.tls, {
+    ca: path.join(folder, "pem/cert.pem"),
+    cert: path.join(folder, "pem/cert.pem"),
+    key: path.join(folder, "pem/key.pem"),
+    serverName: undefined,
+  });
+  assert.deepEqual(await faults(t, content("pem/other.pem"), {}, files), [
+    'sidecar.json:11:18: outbound.routes[0].tls.key: "pem/other.pem" is not the key of "./pem/cert.pem"; must belong together',
   ]);
 });
 

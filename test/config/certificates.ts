@@ -1,0 +1,32 @@
+/**
+ * PEM texts for tests: a self-signed certificate, its key, and a key that is not its own. They protect nothing.
+ *
+ * @module
+ */
+
+export const CERTIFICATE = `-----BEGIN CERTIFICATE-----
+MIIBizCCATGgAwIBAgIUTQ6gJfqC/GXg+TQ7Vg4h9CAVqpEwCgYIKoZIzj0EAwIw
+GjEYMBYGA1UEAwwPaG9sZGZhc3QtdGVzdC1hMCAXDTI2MTEyMDE5NDAxMloYDzIx
+MjYxMDI3MTk0MDEyWjAaMRgwFgYDVQQDDA9ob2xkZmFzdC10ZXN0LWEwWTATBgcq
+hkjOPQIBBggqhkjOPQMBBwNCAARuK4XXQPWQ+4dEnCwaceG2ta7ajhjALMU2zyem
+BI0lmnZesRkUWZFLzoADm8DlZEJNlBPFZpKvglalwrhTVCjoo1MwUTAdBgNVHQ4E
+FgQUFduw+LKygsU9IgrxNfdfl4l0qIYwHwYDVR0jBBgwFoAUFduw+LKygsU9Igrx
+Nfdfl4l0qIYwDwYDVR0TAQH/BAUwAwEB/zAKBggqhkjOPQQDAgNIADBFAiEA/tcw
+47zuIel+9BNF8ej9ZlCVAHIcboVbmLNuAPhP14YCIBpS+2yBbJ8tx0aW06oqV6Z5
+s8J5D4q8d5t2b6s/WWuv
+-----END CERTIFICATE-----
+`;
+
+export const KEY = `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgS2N2NLbb/pRrOuHp
+iPl1i+oWvpezfSH7RhjUZqWuyc+hRANCAARuK4XXQPWQ+4dEnCwaceG2ta7ajhjA
+LMU2zyemBI0lmnZesRkUWZFLzoADm8DlZEJNlBPFZpKvglalwrhTVCjo
+-----END PRIVATE KEY-----
+`;
+
+export const OTHER_KEY = `-----BEGIN PRIVATE KEY-----
+MIGHAgEAMBMGByqGSM49AgEGCCqGSM49AwEHBG0wawIBAQQgJECcLeT+6J0NDpEq
++Xwsyki3B5aduuqJrm7TlQrE8FOhRANCAAQy1nn1uWLyd1SwcxxMzZ4X9WyyH9mA
+ZHu04Uv5h3Li1H8msxjlHUgfO0a3IE333Vm/iTqL8OtJqxHVy8U9DF/Y
+-----END PRIVATE KEY-----
+`;
