@@ -5,6 +5,7 @@
  */
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
+import type { HoldfastError } from "../errors.ts";
 import type {
   Backend,
   CloseReason,
@@ -72,6 +73,8 @@ export class ProxyConnection implements Connection {
   headSinceMs: number | undefined;
   /** Called whenever the connection carries nothing any more and is kept. */
   onIdle: ((connection: ProxyConnection) => void) | undefined;
+  /** Called once, when the connection begins to drain (or is cut): it carries no further exchange. */
+  onDraining: ((connection: ProxyConnection) => void) | undefined;
   /** Called once, when the connection is closed. */
   onClosed: ((connection: ProxyConnection) => void) | undefined;
   /** How an idle connection is closed; a forwarder may know a politer way. */
@@ -145,15 +148,17 @@ export class ProxyConnection implements Connection {
     return Math.min(this.keepAlive.idleTimeoutMs, this.keepAlive.agreedTimeoutMs);
   }
 
-  /** Name of the plugin with `onError: "fail"` that failed as the connection opened. */
-  get failedBy(): string | undefined {
-    return this.#run.failedBy;
+  /** A plugin with `onError: "fail"` failed on this connection: exchanges on it fail with this. */
+  get pluginFailure(): HoldfastError | undefined {
+    return this.#run.failure;
   }
 
   /** Shows the connection to the filters and starts to watch its socket. */
   open(chain: Chain): void {
     // Only now: a peer that is already gone must still find its error handled, and `close` must follow `connection`.
     this.socket.on("error", (error) => this.#socketFailed(error));
+    this.socket.on("end", () => this.#peerEnded());
+    if (this.side === "upstream") this.socket.on("data", () => this.#received());
     this.socket.on("close", () => this.#closed());
     this.#run = chain.connection(this);
     if (this.socket.destroyed) this.#closed();
@@ -195,25 +200,27 @@ export class ProxyConnection implements Connection {
 
   drain(reason: CloseReason): void {
     if (this.#state === "closed" || this.#state === "draining") return;
-    this.#closeReason ??= reason;
-    const wasIdle = this.activeExchanges === 0;
-    this.#state = "draining";
-    if (wasIdle) this.closeTransport();
+    this.#beginDraining(reason);
+    if (this.activeExchanges === 0) this.closeTransport();
   }
 
   /** Destroys the socket at once. The first reason stays. */
   cut(reason: CloseReason, error?: Error): void {
     if (this.#state === "closed") return;
-    this.#closeReason ??= reason;
     this.error ??= error;
-    this.#state = "draining";
+    this.#beginDraining(reason);
     this.socket.destroy();
+  }
+
+  /** As {@link cut}, by RST: where an ordinary end would look like the end of a response that ends with its connection. */
+  reset(reason: CloseReason, error?: Error): void {
+    if (!this.socket.destroyed) this.socket.resetAndDestroy();
+    this.cut(reason, error);
   }
 
   /** The peer ended its side or announced that it will. */
   peerCloses(): void {
-    this.#closeReason ??= "peer_closed";
-    if (this.#state !== "closed") this.#state = "draining";
+    this.#beginDraining("peer_closed");
   }
 
   /** Settings of its backend changed. */
@@ -221,17 +228,45 @@ export class ProxyConnection implements Connection {
     this.#run.backendChanged();
   }
 
+  /** The first reason stays. */
+  #beginDraining(reason: CloseReason): void {
+    if (this.#state === "closed") return;
+    this.#closeReason ??= reason;
+    if (this.#state === "draining") return;
+    this.#state = "draining";
+    this.onDraining?.(this);
+  }
+
   #socketFailed(error: NodeJS.ErrnoException): void {
     this.error ??= error;
-    this.#closeReason ??= reasonOfSocketError(error);
+    this.#beginDraining(reasonOfSocketError(error));
+  }
+
+  #peerEnded(): void {
+    // A downstream peer that ends its side may still wait for an answer; what that means is for the forwarder to tell.
+    if (this.side === "downstream" && this.protocol !== "tunnel") return;
+    this.peerCloses();
+    if (this.activeExchanges === 0) this.closeTransport();
+  }
+
+  /** Nobody asked anything, so these bytes answer nothing: they must never be read as the next response (RFC 9112 §9.2). */
+  #received(): void {
+    if (this.activeExchanges === 0) this.cut("protocol_error", new Error("the upstream sent bytes while idle"));
   }
 
   #closed(): void {
     if (this.#state === "closed") return;
     this.#state = "closed";
-    this.#closeReason ??= this.activeExchanges > 0 ? "aborted" : "peer_closed";
+    this.#closeReason ??= this.#unexplainedClose();
     this.#run.close(this.#closeReason);
     this.onClosed?.(this);
+  }
+
+  /** Why a socket closed without a word from its peer, from us, or from an error. */
+  #unexplainedClose(): CloseReason {
+    if (this.activeExchanges === 0) return "peer_closed";
+    // An upstream that ends says so first, so its socket was destroyed by a parser that could make nothing of it.
+    return this.side === "upstream" ? "protocol_error" : "aborted";
   }
 }
 

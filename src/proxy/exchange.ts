@@ -4,9 +4,11 @@
  *
  * @module
  */
+import { STATUS_CODES } from "node:http";
 import type { Limits } from "../config/sidecar-config.ts";
 import { asHoldfastError, errorResponse, HoldfastError } from "../errors.ts";
 import type {
+  CloseReason,
   Direction,
   Exchange,
   HeaderField,
@@ -21,7 +23,7 @@ import { type Chain, ExchangeRun } from "../plugin/chain.ts";
 import type { ProxyConnection } from "./connection.ts";
 import { addDownstreamFields, addVia, type ForwardingFields, upstreamFields } from "./forwarding.ts";
 import { FieldList, type HopFields, listElements } from "./headers.ts";
-import type { Asker, Ticket } from "./pool.ts";
+import type { Asker, OriginPool, Ticket } from "./pool.ts";
 import type { Pools } from "./pools.ts";
 import type { CheckedHead } from "./request-rules.ts";
 import { judgeFailedAttempt } from "./retry.ts";
@@ -114,6 +116,8 @@ export class ProxyExchange implements Exchange, Asker {
   #ticket: Ticket | undefined;
   #answeredBy: Outcome["answeredBy"] = "none";
   #ended = false;
+  /** Whether {@link upstream} carries this exchange: once released, it may carry another. */
+  #holdsUpstream = false;
   #attemptStartedAtMs = 0;
 
   constructor(
@@ -156,10 +160,8 @@ export class ProxyExchange implements Exchange, Asker {
     let pending: Reply | undefined | Promise<Reply | undefined>;
     try {
       this.#run = this.#around.chain.exchange(this);
-      if (this.#run.openingFailure !== undefined) throw this.#run.openingFailure;
-      const { failedBy } = this.downstream;
-      if (failedBy !== undefined)
-        throw new HoldfastError("HF_PLUGIN_FAILED", `plugin ${failedBy} failed in connection`);
+      const pluginFailure = this.downstream.pluginFailure ?? this.#run.failure;
+      if (pluginFailure !== undefined) throw pluginFailure;
       this.#refuseLoop();
       this.route = this.#around.router.route(this.request);
       pending = this.#run.request(this.request);
@@ -190,7 +192,14 @@ export class ProxyExchange implements Exchange, Asker {
     this.attempts++;
     this.#attemptStartedAtMs = performance.now();
     this.fresh = fresh;
-    this.#ticket = this.#around.pools.of(this.route!).acquire(this);
+    let pool: OriginPool;
+    try {
+      pool = this.#around.pools.of(this.route!);
+    } catch (thrown) {
+      this.notAcquired(asHoldfastError(thrown));
+      return;
+    }
+    this.#ticket = pool.acquire(this);
   }
 
   /** For the pool: on whose behalf a connection is asked for. */
@@ -212,9 +221,16 @@ export class ProxyExchange implements Exchange, Asker {
     this.upstream = connection;
     this.upstreamIdleMs = idleMs;
     this.queuedMs = queuedMs;
+    this.#holdsUpstream = true;
     connection.begin(this);
     this.upstreamIndex = connection.exchanges;
     this.progressAtMs = performance.now();
+    if (connection.pluginFailure !== undefined) {
+      // What failed on it would fail the next exchange too.
+      this.releaseUpstream(false);
+      this.steps.connected(this, connection.pluginFailure, undefined);
+      return;
+    }
     try {
       this.#run.upstreamConnected(connection);
     } catch (thrown) {
@@ -308,11 +324,17 @@ export class ProxyExchange implements Exchange, Asker {
     this.#answeredBy = by;
   }
 
-  /** The upstream connection carries nothing of this exchange any more. */
-  releaseUpstream(reusable: boolean): void {
-    const { upstream } = this;
-    if (upstream === undefined || upstream.activeExchanges === 0) return;
-    if (!reusable) upstream.cut("aborted");
+  /**
+   * The upstream connection carries nothing of this exchange any more. Later calls do nothing until the next attempt.
+   *
+   * @param reusable - whether it may carry another; otherwise it is cut
+   * @param reason - why it is cut
+   */
+  releaseUpstream(reusable: boolean, reason: CloseReason = "aborted"): void {
+    if (!this.#holdsUpstream) return;
+    this.#holdsUpstream = false;
+    const upstream = this.upstream!;
+    if (!reusable) upstream.cut(reason);
     upstream.finish();
   }
 
@@ -321,6 +343,8 @@ export class ProxyExchange implements Exchange, Asker {
     if (this.#ended) return;
     this.#ended = true;
     this.#ticket?.cancel();
+    // Still held, so the upstream has not taken the whole request or not given the whole response.
+    this.releaseUpstream(false, error === undefined ? "aborted" : closeReasonOf(error));
     this.#around.exchanges.delete(this);
     this.#run.end({
       status: this.status,
@@ -346,18 +370,29 @@ export class ProxyExchange implements Exchange, Asker {
       );
       return;
     }
-    const limitMs = this.kind === "http" ? this.#around.responseTimeoutMs : this.#around.tunnelIdleTimeoutMs;
-    if (!this.requestComplete || this.upstream === undefined || nowMs - this.progressAtMs < limitMs) return;
-    const where = this.route?.name ?? "the upstream";
-    this.steps.abort(this, new HoldfastError("HF_UPSTREAM_TIMEOUT", `${where} sent nothing for ${limitMs} ms`));
+    const isTunnel = this.downstream.protocol === "tunnel";
+    const limitMs = isTunnel ? this.#around.tunnelIdleTimeoutMs : this.#around.responseTimeoutMs;
+    const { upstream } = this;
+    if (upstream === undefined || nowMs - this.progressAtMs < limitMs) return;
+    if (!isTunnel && this.downstream.socket.writableLength > 0) {
+      this.steps.abort(
+        this,
+        new HoldfastError("HF_DOWNSTREAM_ABORTED", `the peer took nothing of the response for ${limitMs} ms`),
+      );
+    } else if (this.requestComplete || upstream.socket.writableLength > 0) {
+      this.steps.abort(
+        this,
+        new HoldfastError("HF_UPSTREAM_TIMEOUT", `${this.route!.name} neither took nor sent a byte for ${limitMs} ms`),
+      );
+    }
   }
 
   #local(status: number, fields: readonly HeaderField[], body: string | Uint8Array): LocalResponse {
     const headers = new FieldList(fields.flat());
     if (status !== 204 && status !== 304) headers.write("Content-Length", String(byteLength(body)));
     headers.write("Date", new Date().toUTCString());
-    const head = { status, reason: "", version: "1.1" as const, headers };
-    this.#run.response(head);
+    const head = { status, reason: STATUS_CODES[status] ?? "", version: "1.1" as const, headers };
+    this.#run.response(head, this.#answeredBy === "holdfast");
     this.status = status;
     return { head, body, closes: this.#closesAfter(true) };
   }
@@ -399,6 +434,23 @@ export class ProxyExchange implements Exchange, Asker {
         );
       }
     }
+  }
+}
+
+/** Why a connection that a failed exchange leaves behind is closed. What its socket said already goes first. */
+export function closeReasonOf(error: HoldfastError): CloseReason {
+  switch (error.code) {
+    case "HF_UPSTREAM_BAD_RESPONSE":
+    case "HF_UPSTREAM_HEAD_TOO_LARGE":
+      return "protocol_error";
+    case "HF_UPSTREAM_CLOSED":
+    case "HF_UPSTREAM_INCOMPLETE":
+      return "peer_closed";
+    case "HF_UPSTREAM_TIMEOUT":
+    case "HF_REQUEST_TIMEOUT":
+      return "request_timeout";
+    default:
+      return "aborted";
   }
 }
 

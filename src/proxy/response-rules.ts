@@ -15,6 +15,7 @@ export function hasBody(method: string, status: number): boolean {
  * Checks a response head, and tells how its body ends.
  *
  * @param fields - names and values in turn, as received
+ * @param version - as received
  * @returns `"close"` when only the end of the connection delimits it
  * @throws HoldfastError `HF_UPSTREAM_BAD_RESPONSE`
  */
@@ -22,13 +23,17 @@ export function checkResponseHead(
   method: string,
   status: number,
   fields: readonly string[],
+  version = "1.1",
 ): "none" | "length" | "chunked" | "close" {
+  if (version !== "1.0" && version !== "1.1") throw bad(`HTTP/${version} was not asked for`);
+  if (status < 100) throw bad(`${status} is not a status`);
   for (let at = 0; at < fields.length; at += 2) {
     if (!isToken(fields[at]!) || !isFieldValue(fields[at + 1]!)) throw bad("a field name or value is not valid");
   }
   const list = new FieldList(fields as string[]);
   const lengths = list.getAll("content-length");
   const codings = list.getAll("transfer-encoding").flatMap(listElements);
+  if (codings.length > 0 && version === "1.0") throw bad("Transfer-Encoding in an HTTP/1.0 response");
   if (lengths.length > 0 && codings.length > 0) throw bad("Content-Length and Transfer-Encoding stand together");
   if (lengths.length > 1) throw bad("Content-Length stands more than once");
   if (lengths.length === 1 && !/^\d{1,15}$/.test(lengths[0]!)) throw bad("Content-Length is not a number of bytes");

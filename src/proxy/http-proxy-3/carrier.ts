@@ -44,9 +44,17 @@ export class Carrier {
   readonly #proxy: ProxyServer = createProxyServer({ selfHandleResponse: true });
   readonly #agents = new WeakMap<ProxyConnection, ConnectionAgent>();
   readonly #attempts = new WeakMap<http.IncomingMessage, Attempt>();
+  readonly #maxHeaderSize: number;
 
-  constructor() {
-    this.#proxy.on("proxyRes", (incoming, request) => this.#attempts.get(request)?.events.response(incoming));
+  /** @param headBytes - the largest response head that is taken */
+  constructor(headBytes: number) {
+    this.#maxHeaderSize = headBytes;
+    this.#proxy.on("proxyRes", (incoming, request) => {
+      const attempt = this.#attempts.get(request);
+      if (attempt === undefined) return;
+      this.#agentOf(attempt.connection).response = incoming;
+      attempt.events.response(incoming);
+    });
     // A peer that resets while we write to it: the response's `close` event tells the same, once.
     this.#proxy.on("econnreset", () => {});
   }
@@ -57,7 +65,10 @@ export class Carrier {
     this.#attempts.set(request, attempt);
     const agent = this.#agentOf(connection);
     agent.onDone = events.released;
+    agent.response = undefined;
     body.onOutgoing = (outgoing) => {
+      // Node would cut the list silently; maxHeaderSize bounds it.
+      outgoing.maxHeadersCount = 0;
       outgoing.on("information", ({ statusCode, rawHeaders }) => events.information(statusCode, rawHeaders));
       outgoing.on("upgrade", (incoming, socket: Socket, first) => events.upgraded(incoming, socket, first));
     };
@@ -69,7 +80,7 @@ export class Carrier {
           // The connection is open already, TLS included: node:http only has to write to it.
           target: { protocol: "http:", host: connection.origin!.host, port: connection.origin!.port },
           agent,
-          ssl: pinned(attempt),
+          ssl: pinned(attempt, this.#maxHeaderSize),
           buffer: body,
         },
         (error) => events.failed(error),
@@ -90,7 +101,7 @@ export class Carrier {
 }
 
 /** Options for node:http in which path and headers stay what they are, whatever is assigned to them. */
-function pinned(attempt: Attempt): object {
+function pinned(attempt: Attempt, maxHeaderSize: number): object {
   const pin = (value: unknown): PropertyDescriptor => ({ enumerable: true, get: () => value, set: () => {} });
-  return Object.defineProperties({}, { path: pin(attempt.target), headers: pin(attempt.fields) });
+  return Object.defineProperties({ maxHeaderSize }, { path: pin(attempt.target), headers: pin(attempt.fields) });
 }

@@ -16,11 +16,18 @@ export class ConnectionAgent extends http.Agent {
   #taken = false;
   /** Called when node:http has finished with the connection: `kept` tells whether it can carry more. */
   onDone: (kept: boolean) => void = () => {};
+  /** The final response that the connection carries now, as far as it has come. */
+  response: http.IncomingMessage | undefined;
 
   constructor(connection: ProxyConnection) {
     super({ keepAlive: true, maxSockets: 1, maxFreeSockets: 1 });
     this.#connection = connection;
     connection.socket.once("close", () => this.onDone(false));
+    // node:http stops listening once a response is complete, although its reader may be far behind: what comes in
+    // between would vanish unseen.
+    connection.socket.on("data", () => {
+      if (this.response?.complete) connection.cut("protocol_error", bytesAfterResponse());
+    });
   }
 
   override getName(): string {
@@ -43,4 +50,9 @@ export class ConnectionAgent extends http.Agent {
     queueMicrotask(() => this.onDone(kept));
     return kept;
   }
+}
+
+/** What a connection is cut for when its upstream sends more than the response (RFC 9112 §9.2). */
+export function bytesAfterResponse(): Error {
+  return new Error("the upstream sent bytes after a complete response");
 }

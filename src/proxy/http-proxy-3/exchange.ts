@@ -7,11 +7,12 @@ import type http from "node:http";
 import type { Socket } from "node:net";
 import { asHoldfastError, HoldfastError } from "../../errors.ts";
 import type { ProxyConnection } from "../connection.ts";
-import type { LocalResponse, ProxyExchange } from "../exchange.ts";
+import { closeReasonOf, type LocalResponse, type ProxyExchange } from "../exchange.ts";
 import { allowedTrailers, splitHopByHop } from "../headers.ts";
 import { checkResponseHead, hasBody } from "../response-rules.ts";
 import { joinSockets } from "../tunnel.ts";
 import type { Carrier } from "./carrier.ts";
+import { bytesAfterResponse } from "./connection-agent.ts";
 import { pairs, RequestBody } from "./request-body.ts";
 
 /** What an exchange needs besides itself. */
@@ -51,6 +52,8 @@ export function runExchange(
   });
   let failure: HoldfastError | undefined;
   let upgraded = false;
+  /** Whether the peer can tell a response that was cut from a whole one. */
+  let delimited = true;
   let finished = false;
 
   response.on("finish", () => finish());
@@ -87,6 +90,7 @@ export function runExchange(
   function send(upstream: ProxyConnection): void {
     const writtenBefore = upstream.bytesWritten;
     const readBefore = upstream.bytesRead;
+    let answer: http.IncomingMessage | undefined;
     carriage.carrier.send({
       request,
       response,
@@ -95,11 +99,21 @@ export function runExchange(
       fields: exchange.upstreamFields(),
       body,
       events: {
-        response: (incoming) => guarded(() => respond(incoming)),
-        information: (status, fields) => inform(status, fields),
+        response(incoming) {
+          answer = incoming;
+          incoming.on("error", () => truncated());
+          // Not before node's parser is through with what has arrived: what it finds wrong there can still be a 502.
+          process.nextTick(() => guarded(() => respond(incoming)));
+        },
+        information: (status, fields) => guarded(() => inform(status, fields)),
         upgraded: (incoming, socket, first) => guarded(() => switchProtocols(incoming, socket, first)),
         failed(cause) {
-          if (finished || failure !== undefined || upgraded) return;
+          // Of an attempt that was given up, or of an exchange that is answered already.
+          if (exchange.upstream !== upstream || finished || failure !== undefined || upgraded) return;
+          if (answer?.complete) {
+            upstream.cut("protocol_error", bytesAfterResponse());
+            return;
+          }
           const error = upstreamError(exchange, cause);
           const retried = exchange.retryAfter(error, {
             closedByPeer: isClosedByPeer(cause),
@@ -107,12 +121,14 @@ export function runExchange(
             responseBytes: upstream.bytesRead - readBefore,
             bodyIsReplayable: body.replayable,
           });
-          exchange.releaseUpstream(false);
+          exchange.releaseUpstream(false, closeReasonOf(error));
           if (retried) exchange.attempt(true);
           else fail(error);
         },
         released(kept) {
-          if (exchange.upstream === upstream && !upgraded) exchange.releaseUpstream(kept);
+          if (exchange.upstream !== upstream || upgraded) return;
+          // Whoever closed it said why; otherwise node's parser did, because of what came after the response.
+          exchange.releaseUpstream(kept, "protocol_error");
         },
       },
     });
@@ -125,12 +141,16 @@ export function runExchange(
       return;
     }
     const status = incoming.statusCode!;
-    const ends = checkResponseHead(method, status, incoming.rawHeaders);
-    const version1 = incoming.httpVersion === "1.0" ? "1.0" : "1.1";
+    const ends = checkResponseHead(method, status, incoming.rawHeaders, incoming.httpVersion);
     if (!body.begun) exchange.downstream.drain("aborted");
-    const delimited = ends === "none" || ends === "length" || version !== "1.0";
+    delimited = ends === "none" || ends === "length" || version !== "1.0";
     const { end: headers, hop } = splitHopByHop(incoming.rawHeaders);
-    const head = { status, reason: incoming.statusMessage ?? "", version: version1, headers } as const;
+    const head = {
+      status,
+      reason: incoming.statusMessage ?? "",
+      version: incoming.httpVersion === "1.0" ? "1.0" : "1.1",
+      headers,
+    } as const;
     const closes = exchange.respond(head, hop, delimited);
     if (hop.trailer.length > 0 && ends === "chunked" && version === "1.1") {
       headers.flat.push("Trailer", hop.trailer.join(", "));
@@ -143,20 +163,27 @@ export function runExchange(
       exchange.progressAtMs = performance.now();
       if (!response.write(chunk)) incoming.pause();
     });
-    response.on("drain", () => incoming.resume());
-    incoming.on("error", () => truncated());
+    response.on("drain", () => {
+      exchange.progressAtMs = performance.now();
+      incoming.resume();
+    });
     incoming.on("end", () => {
       const trailers = allowedTrailers(incoming.rawTrailers);
       if (trailers.length > 0 && response.chunkedEncoding) response.addTrailers(pairs(trailers));
       if (!body.sent) abandonUpload();
       response.end();
     });
+    // A head whose body takes its time is not held back; with a body at hand both go as one.
+    process.nextTick(() => {
+      if (exchange.responseBytes === 0 && !incoming.complete && failure === undefined && !finished)
+        response.flushHeaders();
+    });
   }
 
   /** The response is complete and the request is not: what is left of it is not worth carrying (RFC 9112 §9.5). */
   function abandonUpload(): void {
     body.stop();
-    exchange.upstream?.cut("aborted");
+    exchange.releaseUpstream(false);
     exchange.downstream.drain("aborted");
   }
 
@@ -167,11 +194,12 @@ export function runExchange(
       "HF_UPSTREAM_INCOMPLETE",
       `${exchange.route!.name} closed in the middle of a response`,
     );
-    exchange.downstream.cut("aborted", failure);
+    exchange.releaseUpstream(false, closeReasonOf(failure));
+    breakOff(failure);
   }
 
   function inform(status: number, fields: string[]): void {
-    if (version !== "1.1" || response.headersSent || finished || status === 101) return;
+    if (version !== "1.1" || response.headersSent || response.destroyed || status === 101) return;
     // The peer's own 100 is written when its body may come; see RequestBody.
     if (status === 100 && expectsContinue) return;
     response.writeInformation(status, splitHopByHop(fields).end.flat);
@@ -181,14 +209,13 @@ export function runExchange(
   function switchProtocols(incoming: http.IncomingMessage, upstreamSocket: Socket, first: Buffer): void {
     const { upgrade } = carriage;
     if (upgrade === undefined || exchange.kind !== "upgrade" || finished) {
-      upstreamSocket.destroy();
       fail(new HoldfastError("HF_UPSTREAM_BAD_RESPONSE", `${exchange.route!.name} switched protocols unasked`));
       return;
     }
-    upgraded = true;
     const { end: headers, hop } = splitHopByHop(incoming.rawHeaders);
     const head = { status: 101, reason: incoming.statusMessage ?? "", version: "1.1", headers } as const;
     exchange.respond(head, hop, true);
+    upgraded = true;
     const protocol = incoming.headers.upgrade ?? exchange.request.hop.upgrade!;
     exchange.upstream!.protocol = "tunnel";
     exchange.downstream.protocol = "tunnel";
@@ -226,9 +253,9 @@ export function runExchange(
     if (finished || failure !== undefined) return;
     failure = error;
     body.stop();
-    exchange.releaseUpstream(false);
+    exchange.releaseUpstream(false, closeReasonOf(error));
     if (response.headersSent || response.destroyed) {
-      exchange.downstream.cut("aborted", error);
+      breakOff(error);
       return;
     }
     try {
@@ -237,6 +264,12 @@ export function runExchange(
       // A plugin with onError "fail" failed on the error's own response: nothing sensible is left to say.
       exchange.downstream.cut("aborted", error);
     }
+  }
+
+  /** A response has begun and cannot go on. */
+  function breakOff(error: HoldfastError): void {
+    if (delimited) exchange.downstream.cut("aborted", error);
+    else exchange.downstream.reset("aborted", error);
   }
 
   function guarded(work: () => void): void {
@@ -249,8 +282,7 @@ export function runExchange(
 
   function writeHead(head: LocalResponse["head"], closes: boolean): void {
     exchange.addDownstreamFields(head.headers, head.version, closes);
-    if (head.reason === "") response.writeHead(head.status, head.headers.flat);
-    else response.writeHead(head.status, head.reason, head.headers.flat);
+    response.writeHead(head.status, head.reason, head.headers.flat);
   }
 
   function finish(): void {

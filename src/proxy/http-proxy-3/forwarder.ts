@@ -35,7 +35,7 @@ interface Lane {
 
 /** Makes the forwarder of one direction. */
 export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
-  const carrier = new Carrier();
+  const carrier = new Carrier(around.limits.headBytes);
   const lanes = new WeakMap<Socket, Lane>();
   const server = http.createServer({
     maxHeaderSize: around.limits.headBytes + around.limits.targetBytes + PARSER_SLACK_BYTES,
