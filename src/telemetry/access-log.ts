@@ -24,6 +24,8 @@ interface ConnectionFields {
 /**
  * Writes one line as each exchange ends: `info`, or `warn` when Holdfast could not get an answer. Never holds query
  * values, header values or bodies. Costs nothing while the level is off.
+ *
+ * @param log - its lines carry the direction already
  */
 export function accessLogFilter(log: AccessLogger): Filter {
   return {
@@ -62,7 +64,6 @@ class AccessLine implements ExchangeHooks {
     const { error } = outcome;
     return {
       exchange: exchange.id,
-      direction: exchange.direction,
       ...(exchange.kind === "http" ? undefined : { kind: exchange.kind }),
       method: exchange.request.method,
       host: this.#authority,

@@ -69,6 +69,7 @@ export function batchedSpans(
  */
 class CountedBatches implements SpanProcessor {
   readonly #batches: BatchSpanProcessor;
+  readonly #exporter: SpanExporter;
   readonly #maxQueueSize: number;
   readonly #onDropped: (spans: number) => void;
   #queued = 0;
@@ -80,6 +81,7 @@ class CountedBatches implements SpanProcessor {
     onDropped: (spans: number) => void,
     onFailure: (error: unknown) => void,
   ) {
+    this.#exporter = exporter;
     this.#maxQueueSize = settings.maxQueueSize;
     this.#onDropped = onDropped;
     this.#batches = new BatchSpanProcessor({
@@ -94,8 +96,7 @@ class CountedBatches implements SpanProcessor {
             done(result);
           });
         },
-        forceFlush: async () => exporter.forceFlush?.(),
-        shutdown: () => exporter.shutdown(),
+        shutdown: async () => {},
       },
       maxQueueSize: settings.maxQueueSize,
       maxExportBatchSize: settings.maxBatchSize,
@@ -119,9 +120,11 @@ class CountedBatches implements SpanProcessor {
     return this.#batches.forceFlush();
   }
 
-  shutdown(): Promise<void> {
+  async shutdown(): Promise<void> {
     this.#isClosed = true;
-    return this.#batches.shutdown();
+    // The batch processor gives up at the first batch that fails; the exporter waits for all that it was given.
+    await Promise.allSettled([this.#batches.shutdown()]);
+    await this.#exporter.shutdown();
   }
 }
 

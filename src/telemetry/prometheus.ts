@@ -14,7 +14,7 @@ export interface PrometheusText {
   readonly body: string;
 }
 
-export const PROMETHEUS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8";
+const PROMETHEUS_CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8";
 
 /** Units that become a suffix of the name (OpenTelemetry's Prometheus compatibility specification). */
 const UNIT_SUFFIX: Readonly<Record<string, string>> = { s: "_seconds", By: "_bytes" };

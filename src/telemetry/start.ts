@@ -9,7 +9,7 @@ import type { Direction, Filter, Logger } from "../plugin/api.ts";
 import type { ConsoleOutput } from "./console-exporter.ts";
 import { Instruments } from "./instruments.ts";
 import { metricsFilter } from "./metrics.ts";
-import { formatPrometheus, PROMETHEUS_CONTENT_TYPE, type PrometheusText } from "./prometheus.ts";
+import { formatPrometheus, type PrometheusText } from "./prometheus.ts";
 import type { Sdk } from "./sdk.ts";
 import { type Environment, resolveSettings } from "./settings.ts";
 import { passiveTraceFilter } from "./trace-context.ts";
@@ -41,15 +41,15 @@ export interface Telemetry {
    * and traffic goes on without spans. Metrics count from the start, with or without it.
    */
   load(): Promise<void>;
-  /** What `/metrics` answers; a comment when metrics are off. */
-  prometheusText(): Promise<PrometheusText>;
+  /** What `/metrics` answers; `undefined` when Prometheus metrics are off. */
+  prometheusText(): Promise<PrometheusText | undefined>;
   /** Spans that were not delivered so far. */
   readonly droppedSpans: number;
-  /** Sends what is left and stops, within `timeoutMs` (default 5 s). Never rejects; safe to call twice. */
+  /** Sends what is left and stops, within `timeoutMs` (default 2 s). Never rejects; safe to call twice. */
   shutdown(timeoutMs?: number): Promise<void>;
 }
 
-const SHUTDOWN_TIMEOUT_MS = 5000;
+const SHUTDOWN_TIMEOUT_MS = 2000;
 
 /** Makes the filters. Nothing is loaded, no connection is opened. */
 export function startTelemetry(options: TelemetryOptions): Telemetry {
@@ -106,8 +106,7 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
       await loading;
     },
     async prometheusText() {
-      if (settings.metrics.prometheus) return formatPrometheus(instruments, settings.resource);
-      return { contentType: PROMETHEUS_CONTENT_TYPE, body: "# Prometheus metrics are off\n" };
+      return settings.metrics.prometheus ? formatPrometheus(instruments, settings.resource) : undefined;
     },
     get droppedSpans() {
       let dropped = 0;

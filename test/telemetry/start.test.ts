@@ -1,0 +1,432 @@
+import assert from "node:assert/strict";
+import { execFile } from "node:child_process";
+import { once } from "node:events";
+import { createServer, type IncomingHttpHeaders, type Server, type ServerResponse } from "node:http";
+import type { AddressInfo } from "node:net";
+import { type TestContext, test } from "node:test";
+import { promisify } from "node:util";
+import { trace } from "@opentelemetry/api";
+import type { TelemetryConfig } from "../../src/config/sidecar-config.ts";
+import type { Filter } from "../../src/plugin/api.ts";
+import type { Environment } from "../../src/telemetry/settings.ts";
+import { startTelemetry, type Telemetry } from "../../src/telemetry/start.ts";
+import { connectionFacts, Driver, exchangeFacts, outcomeFacts } from "./facts.ts";
+
+interface Received {
+  readonly path: string;
+  readonly headers: IncomingHttpHeaders;
+  readonly body: Buffer;
+}
+
+/** An OTLP receiver on a real socket. */
+class Collector {
+  readonly received: Received[] = [];
+  readonly #server: Server;
+
+  constructor(t: TestContext, answer: (response: ServerResponse) => void = accept) {
+    this.#server = createServer(async (request, response) => {
+      const chunks: Buffer[] = [];
+      for await (const chunk of request) chunks.push(chunk);
+      this.received.push({ path: request.url ?? "", headers: request.headers, body: Buffer.concat(chunks) });
+      answer(response);
+    });
+    t.after(() => {
+      this.#server.closeAllConnections();
+      this.#server.close();
+    });
+  }
+
+  async listen(): Promise<string> {
+    this.#server.listen(0, "127.0.0.1");
+    await once(this.#server, "listening");
+    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
+  }
+
+  of(path: string): Received[] {
+    return this.received.filter((request) => request.path === path);
+  }
+}
+
+function accept(response: ServerResponse): void {
+  response.writeHead(200, { "Content-Type": "application/json" }).end("{}");
+}
+
+interface Started {
+  readonly telemetry: Telemetry;
+  readonly driver: Driver;
+  readonly tracing: Filter;
+  readonly warnings: string[];
+  readonly errors: string[];
+  readonly printed: string[];
+}
+
+function start(
+  t: TestContext,
+  endpoint: string | undefined,
+  { env = {}, config = {} }: { env?: Environment; config?: Partial<TelemetryConfig> } = {},
+): Started {
+  const warnings: string[] = [];
+  const errors: string[] = [];
+  const printed: string[] = [];
+  const telemetry = startTelemetry({
+    config: {
+      traces: { exporters: ["otlp"], sampler: "parentbased_traceidratio", ratio: 1 },
+      metrics: { prometheus: true, otlp: true, otlpIntervalMs: 600_000 },
+      otlp: { endpoint, protocol: "http/json" },
+      ...config,
+    },
+    service: "orders",
+    version: "1.2.3",
+    log: {
+      warn: (_fields, message) => warnings.push(message),
+      error: (_fields, message) => errors.push(message),
+    },
+    env,
+    output: { write: (text) => printed.push(text) },
+  });
+  t.after(() => telemetry.shutdown());
+  const filters = telemetry.filters("outbound");
+  const all: Filter = {
+    connection(connection) {
+      const hooks = filters.map(({ filter }) => filter.connection?.(connection) ?? {});
+      return {
+        active: (exchange) => hooks.forEach((hook) => void hook.active?.(exchange)),
+        idle: () => hooks.forEach((hook) => void hook.idle?.()),
+        close: (reason) => hooks.forEach((hook) => void hook.close?.(reason)),
+      };
+    },
+    exchange(exchange) {
+      const hooks = filters.map(({ filter }) => filter.exchange?.(exchange) ?? {});
+      return {
+        upstreamConnected: (connection) => hooks.forEach((hook) => void hook.upstreamConnected?.(connection)),
+        end: (outcome) => hooks.forEach((hook) => void hook.end?.(outcome)),
+      };
+    },
+  };
+  const tracing = filters.find(({ name }) => name === "traces")!.filter;
+  return { telemetry, driver: new Driver(all), tracing, warnings, errors, printed };
+}
+
+interface OtlpValue {
+  readonly stringValue?: string;
+  readonly intValue?: number | string;
+  readonly doubleValue?: number;
+  readonly boolValue?: boolean;
+}
+interface OtlpAttribute {
+  readonly key: string;
+  readonly value: OtlpValue;
+}
+interface OtlpSpan {
+  readonly name: string;
+  readonly kind: number;
+  readonly traceId: string;
+  readonly spanId: string;
+  readonly parentSpanId?: string;
+  readonly attributes: readonly OtlpAttribute[];
+  readonly links?: readonly { readonly spanId: string }[];
+}
+interface OtlpTraces {
+  readonly resourceSpans: readonly {
+    readonly resource: { readonly attributes: readonly OtlpAttribute[] };
+    readonly scopeSpans: readonly { readonly scope: { name: string; version: string }; readonly spans: OtlpSpan[] }[];
+  }[];
+}
+interface OtlpMetrics {
+  readonly resourceMetrics: readonly {
+    readonly scopeMetrics: readonly { readonly metrics: readonly { readonly name: string }[] }[];
+  }[];
+}
+
+function attributes(list: readonly OtlpAttribute[]): Record<string, string | number | boolean | undefined> {
+  return Object.fromEntries(
+    list.map(({ key, value }) => [key, value.stringValue ?? value.intValue ?? value.doubleValue ?? value.boolValue]),
+  );
+}
+
+function spansOf(requests: readonly Received[]): OtlpSpan[] {
+  return requests.flatMap(({ body }) => {
+    const traces: OtlpTraces = JSON.parse(body.toString());
+    return traces.resourceSpans.flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans));
+  });
+}
+
+test("spans and metrics arrive at a collector as JSON, under the names and headers of the environment", async (t) => {
+  const collector = new Collector(t);
+  const endpoint = await collector.listen();
+  const { telemetry, driver, warnings, errors } = start(t, "http://127.0.0.1:1", {
+    env: {
+      OTEL_EXPORTER_OTLP_ENDPOINT: endpoint,
+      OTEL_EXPORTER_OTLP_HEADERS: "api-key=sesame",
+      OTEL_SERVICE_NAME: "checkout",
+      OTEL_RESOURCE_ATTRIBUTES: "deployment.environment.name=test",
+    },
+  });
+  await telemetry.load();
+  const connection = connectionFacts({ id: 7, setup: { ...connectionFacts().setup, connectMs: 1 } });
+  const hooks = driver.open(connection);
+  driver.run(exchangeFacts({ target: "/items?sig=secret" }), connection);
+  hooks.close?.("peer_closed");
+  await telemetry.shutdown();
+
+  const requests = collector.of("/v1/traces");
+  assert.ok(requests.length > 0, "traces arrived");
+  for (const { headers } of collector.received) {
+    assert.equal(headers["content-type"], "application/json");
+    assert.equal(headers["api-key"], "sesame");
+  }
+  const traces: OtlpTraces = JSON.parse(requests[0]!.body.toString());
+  const resource = attributes(traces.resourceSpans[0]!.resource.attributes);
+  assert.equal(resource["service.name"], "checkout");
+  assert.equal(resource["deployment.environment.name"], "test");
+  assert.equal(resource["telemetry.distro.name"], "holdfast");
+  assert.equal(resource["telemetry.sdk.language"], "nodejs");
+  const { scope } = traces.resourceSpans[0]!.scopeSpans[0]!;
+  assert.equal(scope.name, "holdfast");
+  assert.equal(scope.version, "1.2.3");
+
+  const spans = spansOf(requests);
+  assert.deepEqual(
+    spans.map(({ name, kind }) => [name, kind]).sort(),
+    [
+      ["GET", 2],
+      ["GET", 3],
+      ["HTTP connection inventory.internal:8081", 1],
+      ["HTTP connection_setup inventory.internal:8081", 1],
+      ["socket connect", 1],
+    ].sort(),
+  );
+  const server = spans.find(({ kind }) => kind === 2)!;
+  const client = spans.find(({ kind }) => kind === 3)!;
+  const setup = spans.find(({ name }) => name.startsWith("HTTP connection_setup"))!;
+  assert.equal(client.parentSpanId, server.spanId);
+  assert.deepEqual(
+    client.links?.map(({ spanId }) => spanId),
+    [setup.spanId],
+  );
+  assert.equal(Number(attributes(client.attributes)["holdfast.connection.id"]), 7);
+  assert.equal(
+    requests.some(({ body }) => body.includes("secret")),
+    false,
+  );
+
+  const metrics: OtlpMetrics = JSON.parse(collector.of("/v1/metrics").at(-1)!.body.toString());
+  const names = metrics.resourceMetrics.flatMap(({ scopeMetrics }) =>
+    scopeMetrics.flatMap(({ metrics }) => metrics.map(({ name }) => name)),
+  );
+  for (const name of ["http.server.request.duration", "http.client.request.duration", "holdfast.connection.requests"]) {
+    assert.ok(names.includes(name), `${name} in ${names}`);
+  }
+  assert.equal(telemetry.droppedSpans, 0);
+  assert.deepEqual([warnings, errors], [[], []]);
+});
+
+test("http/protobuf is sent as protobuf", async (t) => {
+  const collector = new Collector(t, (response) => response.writeHead(200).end());
+  const endpoint = await collector.listen();
+  const { telemetry, driver } = start(t, endpoint, { env: { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf" } });
+  await telemetry.load();
+  driver.run(exchangeFacts(), connectionFacts());
+  await telemetry.shutdown();
+  for (const path of ["/v1/traces", "/v1/metrics"]) {
+    const { headers, body } = collector.of(path)[0]!;
+    assert.equal(headers["content-type"], "application/x-protobuf");
+    // Field 1, length-delimited (`resource_spans`, `resource_metrics`), and its length takes up the whole body.
+    assert.equal(body[0], 0x0a);
+    let at = 1;
+    let length = 0;
+    for (let shift = 0; ; shift += 7) {
+      const byte = body[at++]!;
+      length |= (byte & 0x7f) << shift;
+      if (byte < 0x80) break;
+    }
+    assert.equal(at + length, body.length);
+    assert.ok(body.includes(path === "/v1/traces" ? "holdfast.connection.id" : "http.server.request.duration"));
+  }
+  assert.equal(telemetry.droppedSpans, 0);
+});
+
+test("two sidecars in one process send to their own collectors and register nothing global", async (t) => {
+  const collectors = [new Collector(t), new Collector(t)];
+  const endpoints = await Promise.all(collectors.map((collector) => collector.listen()));
+  const sidecars = endpoints.map((endpoint) => start(t, endpoint));
+  await Promise.all(sidecars.map(({ telemetry }) => telemetry.load()));
+  for (const [index, { driver }] of sidecars.entries()) {
+    driver.run(exchangeFacts({ method: index === 0 ? "GET" : "PUT" }), connectionFacts());
+  }
+  await Promise.all(sidecars.map(({ telemetry }) => telemetry.shutdown()));
+  const methods = collectors.map((collector) => {
+    const exchanges = spansOf(collector.of("/v1/traces")).filter(({ kind }) => kind !== 1);
+    return [...new Set(exchanges.map(({ name }) => name))];
+  });
+  assert.deepEqual(methods, [["GET"], ["PUT"]]);
+  assert.equal(trace.getTracer("anyone").startSpan("x").isRecording(), false);
+});
+
+test("before the SDK is loaded requests pass untouched and metrics count", async (t) => {
+  const collector = new Collector(t);
+  const { telemetry, driver } = start(t, await collector.listen());
+  const connection = connectionFacts();
+  driver.open(connection);
+  const early = exchangeFacts({ target: "/early" });
+  driver.run(early, connection);
+  assert.equal(early.request.headers.has("traceparent"), false);
+  assert.match((await telemetry.prometheusText())!.body, /http_server_request_duration_seconds_count\{.*\} 1\n/);
+
+  await telemetry.load();
+  connection.exchanges = 2;
+  const late = exchangeFacts({ target: "/late" });
+  driver.run(late, connection);
+  assert.equal(late.request.headers.has("traceparent"), true);
+  await telemetry.shutdown();
+  const spans = spansOf(collector.of("/v1/traces"));
+  // The connection is older than the SDK; the link to its setup still points at a span.
+  const setup = spans.find(({ name }) => name.startsWith("HTTP connection_setup"));
+  const client = spans.find(({ kind }) => kind === 3);
+  assert.equal(client?.links?.[0]?.spanId, setup?.spanId);
+  assert.deepEqual(
+    spans.filter(({ kind }) => kind === 2).map((span) => attributes(span.attributes)["url.path"]),
+    ["/late"],
+  );
+});
+
+test("a collector that is down: nothing throws, spans are counted as dropped, one warning", async (t) => {
+  const gone = createServer().listen(0, "127.0.0.1");
+  await once(gone, "listening");
+  const endpoint = `http://127.0.0.1:${(gone.address() as AddressInfo).port}`;
+  gone.close();
+  await once(gone, "close");
+  const { telemetry, driver, warnings } = start(t, endpoint, {
+    // The exporter waits about a second before it tries again: within this limit it does not.
+    env: {
+      OTEL_EXPORTER_OTLP_TIMEOUT: "300",
+      OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "10",
+      OTEL_METRICS_EXPORTER: "prometheus",
+    },
+  });
+  await telemetry.load();
+  const connection = connectionFacts();
+  // Two spans each, and one for the setup of the connection they share.
+  for (let index = 0; index < 20; index++) driver.run(exchangeFacts(), connection);
+  await telemetry.shutdown(20_000);
+  assert.equal(telemetry.droppedSpans, 41);
+  assert.equal(warnings.length, 1);
+  assert.match(
+    warnings[0] ?? "",
+    new RegExp(`collector at ${endpoint}/v1/traces does not take our spans \\(.*ECONNREFUSED`),
+  );
+  assert.match((await telemetry.prometheusText())!.body, /\nholdfast_telemetry_dropped_spans_total 41\n/);
+});
+
+test("a collector that refuses: spans are dropped", async (t) => {
+  const collector = new Collector(t, (response) => response.writeHead(400).end("no"));
+  const { telemetry, driver, warnings } = start(t, await collector.listen());
+  await telemetry.load();
+  driver.run(exchangeFacts(), connectionFacts());
+  await telemetry.shutdown(20_000);
+  assert.equal(telemetry.droppedSpans, 3);
+  assert.equal(warnings.filter((line) => line.includes("spans")).length, 1);
+  assert.equal(warnings.filter((line) => line.includes("metrics")).length, 1);
+});
+
+test("a collector that never answers: memory is bounded and the shutdown does not wait for it", async (t) => {
+  const collector = new Collector(t, () => {});
+  const { telemetry, driver } = start(t, await collector.listen(), {
+    env: {
+      OTEL_EXPORTER_OTLP_TIMEOUT: "500",
+      OTEL_BSP_MAX_QUEUE_SIZE: "8",
+      OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "4",
+      OTEL_METRICS_EXPORTER: "none",
+    },
+  });
+  await telemetry.load();
+  const connection = connectionFacts();
+  for (let index = 0; index < 100; index++) driver.run(exchangeFacts(), connection);
+  // 201 spans: four are being sent, eight wait.
+  assert.equal(telemetry.droppedSpans, 189);
+  await telemetry.shutdown(1);
+});
+
+test("a wrong endpoint is one error in the log; traffic and metrics go on", async (t) => {
+  const { telemetry, driver, errors } = start(t, "not a url");
+  await telemetry.load();
+  assert.deepEqual(errors, ["telemetry: the OpenTelemetry SDK could not be started; no spans are recorded"]);
+  driver.run(exchangeFacts(), connectionFacts());
+  assert.match((await telemetry.prometheusText())!.body, /http_server_request_duration_seconds_count/);
+});
+
+test("the console exporter prints", async (t) => {
+  const { telemetry, driver, printed } = start(t, undefined, {
+    env: { OTEL_TRACES_EXPORTER: "console", OTEL_METRICS_EXPORTER: "none" },
+  });
+  await telemetry.load();
+  driver.run(exchangeFacts(), connectionFacts({ id: 5 }), outcomeFacts({ durationMs: 1.25 }));
+  assert.deepEqual(printed, ["GET 200 1.3 ms  ↑ conn 5 new\n"]);
+});
+
+test("an unsampled exchange costs no hook, and nothing arrives", async (t) => {
+  const collector = new Collector(t);
+  const { telemetry, tracing } = start(t, await collector.listen(), { env: { OTEL_TRACES_SAMPLER_ARG: "0" } });
+  await telemetry.load();
+  assert.equal(tracing.exchange?.(exchangeFacts()), undefined);
+  const headers = ["traceparent", `00-${"a".repeat(32)}-${"b".repeat(16)}-00`];
+  assert.equal(tracing.exchange?.(exchangeFacts({ headers })), undefined);
+  await telemetry.shutdown();
+  assert.deepEqual(collector.of("/v1/traces"), []);
+});
+
+test("disabled: no metrics, no spans, no change to requests; the trace id is still there for the log", async (t) => {
+  const { telemetry, driver } = start(t, undefined, { env: { OTEL_SDK_DISABLED: "true" } });
+  await telemetry.load();
+  assert.deepEqual(
+    telemetry.filters("inbound").map(({ name }) => name),
+    ["traces"],
+  );
+  assert.equal(await telemetry.prometheusText(), undefined);
+  const traceparent = `00-${"a".repeat(32)}-${"b".repeat(16)}-01`;
+  const exchange = exchangeFacts({ headers: ["traceparent", traceparent] });
+  driver.run(exchange, connectionFacts());
+  assert.equal(exchange.trace?.traceId, "a".repeat(32));
+  assert.deepEqual([...exchange.request.headers], [["traceparent", traceparent]]);
+});
+
+test("a variable that is not valid is a warning", (t) => {
+  const { warnings } = start(t, undefined, { env: { OTEL_TRACES_SAMPLER: "sometimes" } });
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0] ?? "", /^telemetry: environment variable OTEL_TRACES_SAMPLER must be one of /);
+});
+
+test("no OpenTelemetry package is loaded before load()", async () => {
+  const url = new URL("../../src/telemetry/start.ts", import.meta.url);
+  const script = `
+    import { registerHooks } from "node:module";
+    const seen = new Set();
+    registerHooks({ resolve(specifier, context, next) {
+      if (specifier.startsWith("@opentelemetry/")) seen.add(specifier);
+      return next(specifier, context);
+    } });
+    const { startTelemetry } = await import(${JSON.stringify(url.href)});
+    const telemetry = startTelemetry({
+      config: {
+        traces: { exporters: ["console"], sampler: "always_on", ratio: 1 },
+        metrics: { prometheus: true, otlp: false, otlpIntervalMs: 60000 },
+        otlp: { endpoint: undefined, protocol: "http/protobuf" },
+      },
+      service: "orders", version: "0", log: console, env: {}, output: process.stdout,
+    });
+    telemetry.filters("inbound");
+    await telemetry.prometheusText();
+    const before = [...seen];
+    await telemetry.load();
+    console.log(JSON.stringify({ before, after: [...seen] }));
+  `;
+  const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script]);
+  const { before, after } = JSON.parse(stdout);
+  assert.deepEqual(before, []);
+  assert.ok(after.includes("@opentelemetry/sdk-trace"));
+  // Prometheus and the console need no metrics SDK and no exporter.
+  assert.equal(
+    after.some((name: string) => name.includes("sdk-metrics") || name.includes("exporter-")),
+    false,
+  );
+});
