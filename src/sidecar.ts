@@ -8,7 +8,14 @@ import type { Logger as PinoLogger } from "pino";
 import { type Admin, startAdmin } from "./admin/http.ts";
 import type { LogLevel, SidecarState, SidecarView } from "./admin/view.ts";
 import type { Environment, LoadedConfig } from "./config/load.ts";
-import type { HostPort, InboundConfig, OutboundConfig, SidecarConfig, UpstreamTls } from "./config/sidecar-config.ts";
+import type {
+  ForwarderName,
+  HostPort,
+  InboundConfig,
+  OutboundConfig,
+  SidecarConfig,
+  UpstreamTls,
+} from "./config/sidecar-config.ts";
 import { HoldfastError } from "./errors.ts";
 import type { Connection, Direction, Filter, Plugin, PluginContext, PluginFailure } from "./plugin/api.ts";
 import { Chain, type ChainLink } from "./plugin/chain.ts";
@@ -16,14 +23,21 @@ import type { LoadedPlugin } from "./plugin/loader.ts";
 import { Backends } from "./proxy/backends.ts";
 import { ProxyDirection } from "./proxy/direction.ts";
 import { type Drained, drainDirections } from "./proxy/drain.ts";
+import type { ForwarderFactory } from "./proxy/forwarder.ts";
 import { httpProxy3Forwarder } from "./proxy/http-proxy-3/forwarder.ts";
 import { OpenConnections } from "./proxy/open-connections.ts";
 import { inboundRouter, originName, outboundRouter } from "./proxy/route.ts";
 import { Sweep } from "./proxy/sweep.ts";
+import { wireForwarder } from "./proxy/wire/forwarder.ts";
 import { accessLogFilter } from "./telemetry/access-log.ts";
 import type { ConsoleOutput } from "./telemetry/console-exporter.ts";
 import { startTelemetry, type Telemetry } from "./telemetry/start.ts";
 import { VERSION } from "./version.ts";
+
+const FORWARDERS: Record<ForwarderName, ForwarderFactory> = {
+  wire: wireForwarder,
+  "http-proxy-3": httpProxy3Forwarder,
+};
 
 /** What a sidecar is started with. */
 export interface SidecarOptions {
@@ -219,7 +233,7 @@ async function startDirection(
     listen: settings.listen,
     chain,
     router,
-    forwarder: httpProxy3Forwarder,
+    forwarder: FORWARDERS[config.forwarder],
     limits: config.limits,
     forwarding: {
       // Outbound requests start at our own service: there is nobody before it to name.

@@ -305,7 +305,7 @@ export const sidecarSchema: convict.Schema<SidecarJson> = {
   },
   forwarder: {
     default: "http-proxy-3",
-    format: ["http-proxy-3"],
+    format: ["wire", "http-proxy-3"],
     env: "HOLDFAST_FORWARDER",
     doc: "What carries exchanges.",
   },

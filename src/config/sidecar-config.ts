@@ -14,7 +14,7 @@ export interface HostPort {
 }
 
 /** Which forwarder carries exchanges. */
-export type ForwarderName = "http-proxy-3";
+export type ForwarderName = "wire" | "http-proxy-3";
 
 /** TLS towards an upstream. */
 export interface UpstreamTls {

@@ -13,6 +13,7 @@ import net, { isIP, type Socket } from "node:net";
 import tls from "node:tls";
 import { HoldfastError } from "../errors.ts";
 import type { ConnectionSetup, Origin } from "../plugin/api.ts";
+import type { ProxyConnection } from "./connection.ts";
 
 /** TLS towards one origin: what to trust and present, and the sessions to resume. */
 export interface TlsOrigin {
@@ -35,12 +36,29 @@ export interface OpenFailure {
   readonly setup: ConnectionSetup;
 }
 
+/** Reads a socket without a stream between: bytes come in memory that is read into again afterwards. */
+export interface SocketReader {
+  /**
+   * @param bytes - valid until this returns
+   * @param length - how many of them are new
+   * @returns false to pause the socket
+   */
+  read(bytes: Buffer, length: number): boolean;
+  /** The connection is open: called once, before the first read. */
+  attach(connection: ProxyConnection): void;
+}
+
+/** One read of any plain socket; what is read is consumed or copied before the next. */
+const SHARED_BYTES = Buffer.allocUnsafeSlow(65_536);
+
 /** What to open. */
 export interface ConnectOptions {
   readonly origin: Origin;
   readonly security: TlsOrigin | undefined;
   /** For DNS, TCP and TLS together, in milliseconds. */
   readonly timeoutMs: number;
+  /** Who reads it; `undefined`: it is read as a stream. */
+  readonly reader: SocketReader | undefined;
   /** Whether our side stays open when the peer ends its own. */
   readonly halfOpen: boolean;
 }
@@ -54,7 +72,7 @@ export function connect(
   options: ConnectOptions,
   done: (failure: OpenFailure | undefined, opened: Opened | undefined) => void,
 ): void {
-  const { origin, security, timeoutMs } = options;
+  const { origin, security, timeoutMs, reader } = options;
   const startedAtMs = performance.now();
   const startedAtEpochMs = performance.timeOrigin + startedAtMs;
   let dnsMs: number | undefined;
@@ -69,6 +87,10 @@ export function connect(
     noDelay: true,
     autoSelectFamily: true,
     allowHalfOpen: options.halfOpen,
+    // Under TLS the bytes of the socket are not those to be read.
+    ...(reader === undefined || security !== undefined
+      ? {}
+      : { onread: { buffer: SHARED_BYTES, callback: (length: number) => reader.read(SHARED_BYTES, length) } }),
   });
   const timer =
     timeoutMs === Number.POSITIVE_INFINITY
@@ -137,6 +159,11 @@ export function connect(
     });
     tlsSocket.once("secureConnect", () => {
       tlsMs = performance.now() - startedAtMs - (dnsMs ?? 0) - (connectMs ?? 0);
+      if (reader !== undefined) {
+        tlsSocket!.on("data", (bytes: Buffer) => {
+          if (!reader.read(bytes, bytes.length)) tlsSocket!.pause();
+        });
+      }
       succeed(tlsSocket!);
     });
   });

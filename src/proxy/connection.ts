@@ -23,6 +23,7 @@ import type {
   TcpKeepAlive,
 } from "../plugin/api.ts";
 import { type Chain, ConnectionRun } from "../plugin/chain.ts";
+import type { SocketReader } from "./connect.ts";
 
 let lastId = 0;
 
@@ -38,6 +39,8 @@ export interface ConnectionOptions {
   readonly setup: ConnectionSetup;
   readonly origin?: Origin;
   readonly backend?: Backend | undefined;
+  /** Upstream: who reads the socket; `undefined`: it is read as a stream. */
+  readonly reader?: SocketReader | undefined;
   /** Default idle limit, in milliseconds. */
   readonly idleTimeoutMs: number;
 }
@@ -56,6 +59,7 @@ export class ProxyConnection implements Connection {
   readonly origin: Origin | undefined;
   readonly backend: Backend | undefined;
   readonly setup: ConnectionSetup;
+  readonly reader: SocketReader | undefined;
   readonly keepAlive: KeepAlive;
   readonly requestTimeouts: RequestTimeouts = { headMs: 60_000, requestMs: Number.POSITIVE_INFINITY };
   protocol: Protocol;
@@ -92,6 +96,7 @@ export class ProxyConnection implements Connection {
     this.socket = socket;
     this.protocol = options.protocol;
     this.setup = options.setup;
+    this.reader = options.reader;
     this.origin = options.origin;
     this.backend = options.backend;
     this.secure = (socket as Partial<TLSSocket>).encrypted === true;
@@ -158,7 +163,8 @@ export class ProxyConnection implements Connection {
     // Only now: a peer that is already gone must still find its error handled, and `close` must follow `connection`.
     this.socket.on("error", (error) => this.#socketFailed(error));
     this.socket.on("end", () => this.#peerEnded());
-    if (this.side === "upstream") this.socket.on("data", () => this.#received());
+    if (this.reader !== undefined) this.reader.attach(this);
+    else if (this.side === "upstream") this.socket.on("data", () => this.#received());
     this.socket.on("close", () => this.#closed());
     this.#run = chain.connection(this);
     if (this.socket.destroyed) this.#closed();

@@ -20,6 +20,7 @@ import type {
   TraceContext,
 } from "../plugin/api.ts";
 import { type Chain, ExchangeRun } from "../plugin/chain.ts";
+import type { SocketReader } from "./connect.ts";
 import type { ProxyConnection } from "./connection.ts";
 import { addDownstreamFields, addVia, type ForwardingFields, upstreamFields } from "./forwarding.ts";
 import { FieldList, type HopFields, listElements } from "./headers.ts";
@@ -55,6 +56,8 @@ export interface Steps {
   admitted(exchange: ProxyExchange, error: HoldfastError | undefined, reply: Reply | undefined): void;
   /** The attempt has its connection, or there is none to be had. */
   connected(exchange: ProxyExchange, error: HoldfastError | undefined, upstream: ProxyConnection | undefined): void;
+  /** Makes what reads a fresh upstream connection; `undefined`: it is read as a stream. */
+  readonly makeReader?: () => SocketReader;
   /** Stop now, with this error: as a response if none has begun, else by cutting the connection. */
   abort(exchange: ProxyExchange, error: HoldfastError): void;
 }
@@ -209,6 +212,10 @@ export class ProxyExchange implements Exchange, Asker {
 
   get first(): boolean {
     return this.downstreamIndex === 1;
+  }
+
+  get makeReader(): (() => SocketReader) | undefined {
+    return this.steps.makeReader;
   }
 
   get tunnel(): boolean {
@@ -456,4 +463,23 @@ export function closeReasonOf(error: HoldfastError): CloseReason {
 
 function byteLength(body: string | Uint8Array): number {
   return typeof body === "string" ? Buffer.byteLength(body) : body.byteLength;
+}
+
+/**
+ * What an upstream connection that closed or broke in an exchange means. Names the origin and how long the connection
+ * had been idle: all that is needed to recognise a race.
+ *
+ * @param cause - error of the socket; `undefined` when the upstream ended its side
+ * @param begun - whether the response had begun
+ */
+export function upstreamClosedError(exchange: ProxyExchange, cause: Error | undefined, begun: boolean): HoldfastError {
+  const name = exchange.route?.name ?? "the upstream";
+  if (begun) {
+    return new HoldfastError("HF_UPSTREAM_INCOMPLETE", `${name} closed in the middle of a response`, { cause });
+  }
+  const idle = exchange.upstreamIndex > 1 ? ` after ${Math.round(exchange.upstreamIdleMs)} ms idle` : "";
+  const how = (cause as NodeJS.ErrnoException | undefined)?.code ?? "FIN";
+  return new HoldfastError("HF_UPSTREAM_CLOSED", `${name} closed the connection before a response${idle} (${how})`, {
+    cause,
+  });
 }

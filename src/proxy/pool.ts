@@ -6,7 +6,7 @@
 import { HoldfastError } from "../errors.ts";
 import type { Backend, CloseReason, Direction, Origin, Pool, ReusePolicy } from "../plugin/api.ts";
 import type { Chain } from "../plugin/chain.ts";
-import { connect, type TlsOrigin } from "./connect.ts";
+import { connect, type SocketReader, type TlsOrigin } from "./connect.ts";
 import { ProxyConnection } from "./connection.ts";
 
 /** What a pool is made for. */
@@ -33,6 +33,8 @@ export interface Asker {
   readonly fresh: boolean;
   /** For opaque bytes, where either side may end alone. */
   readonly tunnel: boolean;
+  /** Makes what reads a fresh connection; `undefined`: it is read as a stream. Only like connections are reused. */
+  readonly makeReader: (() => SocketReader) | undefined;
   /**
    * @param idleMs - how long the connection had been idle; 0 if it is fresh
    * @param queuedMs - how long the asker waited because the pool was full
@@ -217,6 +219,7 @@ export class OriginPool implements Pool {
 
   /** HAProxy's `http-reuse`: see {@link ReusePolicy}. */
   #allows(connection: ProxyConnection, asker: Asker): boolean {
+    if ((connection.reader === undefined) !== (asker.makeReader === undefined)) return false;
     switch (this.reuse) {
       case "never":
         return this.#owners.get(connection) === asker.owner;
@@ -250,48 +253,53 @@ export class OriginPool implements Pool {
     this.#opening++;
     const openingAtMs = performance.now();
     const { connectTimeoutMs } = this.#options;
+    const reader = ticket.asker.makeReader?.();
     // What is tunnelled brings its own TLS.
     const security = ticket.asker.tunnel ? undefined : this.#options.tls;
-    connect({ origin, security, timeoutMs: connectTimeoutMs, halfOpen: ticket.asker.tunnel }, (failure, opened) => {
-      this.#opening--;
-      const { socket, setup } = (failure ?? opened)!;
-      const connection = new ProxyConnection({
-        direction,
-        side: "upstream",
-        socket,
-        protocol: "http/1.1",
-        setup,
-        origin,
-        backend,
-        idleTimeoutMs,
-      });
-      if (failure !== undefined) {
-        connection.error = failure.error;
-        connection.cut("connect_failed", failure.error);
+    connect(
+      { origin, security, timeoutMs: connectTimeoutMs, halfOpen: ticket.asker.tunnel, reader },
+      (failure, opened) => {
+        this.#opening--;
+        const { socket, setup } = (failure ?? opened)!;
+        const connection = new ProxyConnection({
+          direction,
+          side: "upstream",
+          socket,
+          protocol: "http/1.1",
+          setup,
+          origin,
+          backend,
+          reader,
+          idleTimeoutMs,
+        });
+        if (failure !== undefined) {
+          connection.error = failure.error;
+          connection.cut("connect_failed", failure.error);
+          connection.open(chain);
+          ticket.notAcquired(failure.error);
+          this.#serveQueue();
+          return;
+        }
+        this.#all.add(connection);
+        connection.onIdle = () => this.#release(connection);
+        connection.onClosed = () => this.#forget(connection);
+        this.#options.onOpen(connection);
         connection.open(chain);
-        ticket.notAcquired(failure.error);
-        this.#serveQueue();
-        return;
-      }
-      this.#all.add(connection);
-      connection.onIdle = () => this.#release(connection);
-      connection.onClosed = () => this.#forget(connection);
-      this.#options.onOpen(connection);
-      connection.open(chain);
-      // Opening is not waiting: only the time in the queue before it counts.
-      const queuedMs = ticket.queued ? openingAtMs - ticket.askedAtMs : 0;
-      if (connection.failedBy !== undefined) {
-        connection.cut("protocol_error");
-        ticket.notAcquired(new HoldfastError("HF_PLUGIN_FAILED", `plugin ${connection.failedBy} failed in connection`));
-      } else if (ticket.settled) {
-        // Whoever asked has gone; a plain connection may serve the next.
-        if (ticket.asker.tunnel) connection.drain("aborted");
-        else this.#release(connection);
-      } else {
-        this.#owners.set(connection, ticket.asker.owner);
-        ticket.acquired(connection, 0, queuedMs);
-      }
-    });
+        // Opening is not waiting: only the time in the queue before it counts.
+        const queuedMs = ticket.queued ? openingAtMs - ticket.askedAtMs : 0;
+        if (connection.pluginFailure !== undefined) {
+          connection.cut("aborted");
+          ticket.notAcquired(connection.pluginFailure);
+        } else if (ticket.settled) {
+          // Whoever asked has gone; a plain connection may serve the next.
+          if (ticket.asker.tunnel) connection.drain("aborted");
+          else this.#release(connection);
+        } else {
+          this.#owners.set(connection, ticket.asker.owner);
+          ticket.acquired(connection, 0, queuedMs);
+        }
+      },
+    );
   }
 
   #forget(connection: ProxyConnection): void {

@@ -5,11 +5,12 @@
  */
 import http from "node:http";
 import type { Socket } from "node:net";
-import { errorResponse, HoldfastError } from "../../errors.ts";
+import { HoldfastError } from "../../errors.ts";
 import { closeGently, type ProxyConnection } from "../connection.ts";
 import { type ExchangeSurroundings, ProxyExchange } from "../exchange.ts";
 import type { Forwarder } from "../forwarder.ts";
 import { listElements } from "../headers.ts";
+import { refuseConnection } from "../refuse.ts";
 import { type CheckedHead, checkRequestHead } from "../request-rules.ts";
 import { Carrier } from "./carrier.ts";
 import { runExchange } from "./exchange.ts";
@@ -190,18 +191,7 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
   function refuse(lane: Lane, failure: HoldfastError): void {
     lane.refused = true;
     lane.waiting.length = 0;
-    const { connection } = lane;
-    around.onRefused(connection, failure);
-    const { status, fields, body } = errorResponse(failure, around.service);
-    const silent = failure.code === "HF_REQUEST_TIMEOUT" && connection.bytesRead === connection.bytesReadWhenIdle;
-    if (!silent && connection.socket.writable) {
-      const lines = [`HTTP/1.1 ${status} ${http.STATUS_CODES[status] ?? ""}`];
-      for (const [name, value] of fields) lines.push(`${name}: ${value}`);
-      lines.push(`Date: ${new Date().toUTCString()}`, `Content-Length: ${body.length}`, "Connection: close");
-      connection.socket.write(`${lines.join("\r\n")}\r\n\r\n${body}`, "latin1");
-    }
-    connection.drain(failure.code === "HF_REQUEST_TIMEOUT" ? "request_timeout" : "protocol_error");
-    closeGently(connection.socket);
+    refuseConnection(around, lane.connection, failure);
   }
 }
 

@@ -1,0 +1,160 @@
+/**
+ * The chunked coding (RFC 9112 §7.1), followed byte by byte while the bytes pass through as they are.
+ *
+ * @module
+ */
+
+/** Digits of a chunk size: more would not be a safe integer. */
+const MAX_SIZE_DIGITS = 13;
+/** Size line with its extensions; RFC 9112 §7.1.1 asks for a limit. */
+const MAX_LINE_BYTES = 4096;
+const MAX_TRAILER_BYTES = 16_384;
+
+type State = "size" | "extension" | "size-lf" | "payload" | "payload-cr" | "payload-lf" | "trailer";
+
+const CR = 0x0d;
+const LF = 0x0a;
+const SEMICOLON = 0x3b;
+
+/**
+ * Follows one chunked body. After each {@link feed}, what may be sent on is {@link prefix}, then the bytes from
+ * {@link start} to {@link end}. The last chunk and the trailer section are held back: the sender writes its own.
+ */
+export class ChunkedBody {
+  /** Text to send before the bytes: the part of a size line that came with earlier bytes. */
+  prefix = "";
+  start = 0;
+  end = 0;
+  /** Where the body ends in the bytes fed, once {@link done}. */
+  consumed = 0;
+  /** Payload bytes so far, without framing. */
+  payloadBytes = 0;
+  done = false;
+  /** Why it is not a chunked body. */
+  fault: string | undefined;
+  /** Trailer lines, each with its CRLF, once {@link done}. */
+  trailer = "";
+  /** Called with each piece of payload; for a peer that is not to get the framing. */
+  onPayload: ((start: number, end: number) => void) | undefined;
+
+  #state: State = "size";
+  #size = 0;
+  #digits = 0;
+  #lineBytes = 0;
+  /** Bytes of the current size line that came in earlier feeds. */
+  #held = "";
+
+  /** Follows the next bytes. Nothing is kept of them but an incomplete size line or trailer. */
+  feed(bytes: Uint8Array, from: number, to: number): void {
+    this.prefix = "";
+    this.start = from;
+    this.end = from;
+    let lineStart = from;
+    let at = from;
+    while (at < to) {
+      switch (this.#state) {
+        case "size": {
+          const code = bytes[at]!;
+          const digit = hexDigit(code);
+          if (digit !== -1) {
+            if (++this.#digits > MAX_SIZE_DIGITS) return this.#fail("a chunk size is too large");
+            this.#size = this.#size * 16 + digit;
+          } else if (this.#digits === 0) {
+            return this.#fail("a chunk does not begin with its size");
+          } else if (code === SEMICOLON) {
+            this.#state = "extension";
+          } else if (code === CR) {
+            this.#state = "size-lf";
+          } else {
+            return this.#fail("a chunk size is followed by something else");
+          }
+          at++;
+          break;
+        }
+        case "extension": {
+          const code = bytes[at]!;
+          if (code === CR) this.#state = "size-lf";
+          else if (code < 0x20 && code !== 0x09) return this.#fail("a chunk extension holds control characters");
+          if (++this.#lineBytes > MAX_LINE_BYTES) return this.#fail("a chunk extension is too long");
+          at++;
+          break;
+        }
+        case "size-lf":
+          if (bytes[at] !== LF) return this.#fail("a chunk size line does not end in CRLF");
+          at++;
+          if (this.#size === 0) {
+            this.#state = "trailer";
+            this.#held = "";
+            break;
+          }
+          // The line is whole: what came earlier goes first, the rest stands in these bytes.
+          if (this.#held !== "") {
+            this.prefix = this.#held;
+            this.#held = "";
+          }
+          this.end = at;
+          this.#state = "payload";
+          break;
+        case "payload": {
+          const piece = Math.min(this.#size, to - at);
+          this.onPayload?.(at, at + piece);
+          this.payloadBytes += piece;
+          this.#size -= piece;
+          at += piece;
+          this.end = at;
+          if (this.#size === 0) this.#state = "payload-cr";
+          break;
+        }
+        case "payload-cr":
+          if (bytes[at] !== CR) return this.#fail("a chunk is longer than its size");
+          this.end = ++at;
+          this.#state = "payload-lf";
+          break;
+        case "payload-lf":
+          if (bytes[at] !== LF) return this.#fail("a chunk is longer than its size");
+          this.end = ++at;
+          lineStart = at;
+          this.#state = "size";
+          this.#digits = 0;
+          this.#lineBytes = 0;
+          break;
+        case "trailer": {
+          const line = this.#takeTrailerByte(bytes[at]!);
+          if (line === undefined) return this.#fail("the trailer section is not valid or too long");
+          at++;
+          if (!line) break;
+          this.done = true;
+          this.consumed = at;
+          return;
+        }
+      }
+    }
+    // A size line that is not whole waits: it may turn out to be the last chunk's.
+    if (this.#state === "size" || this.#state === "extension" || this.#state === "size-lf") {
+      const begin = this.end > lineStart ? this.end : lineStart;
+      for (let index = begin; index < to; index++) this.#held += String.fromCharCode(bytes[index]!);
+    }
+  }
+
+  /** @returns whether the section is over; `undefined` when it is not valid */
+  #takeTrailerByte(code: number): boolean | undefined {
+    if (this.trailer.length >= MAX_TRAILER_BYTES) return undefined;
+    this.trailer += String.fromCharCode(code);
+    if (code !== LF) return code === 0 ? undefined : false;
+    if (!this.trailer.endsWith("\r\n")) return undefined;
+    if (this.trailer === "\r\n") this.trailer = "";
+    else if (this.trailer.endsWith("\r\n\r\n")) this.trailer = this.trailer.slice(0, -2);
+    else return false;
+    return true;
+  }
+
+  #fail(fault: string): void {
+    this.fault = fault;
+  }
+}
+
+function hexDigit(code: number): number {
+  if (code >= 0x30 && code <= 0x39) return code - 0x30;
+  const lower = code | 0x20;
+  return lower >= 0x61 && lower <= 0x66 ? lower - 0x57 : -1;
+}

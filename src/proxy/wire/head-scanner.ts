@@ -1,0 +1,214 @@
+/**
+ * Finds the lines of a head in one pass, checks every byte of them, and tells the ordinary from the rest.
+ *
+ * An ordinary head goes on as text. Whatever is out of the ordinary is taken apart and judged by the same rules as in
+ * the other forwarder (`request-rules.ts`, `response-rules.ts`), so that there is one set of rules.
+ *
+ * @module
+ */
+import { TOKEN, VALUE } from "./characters.ts";
+import type { Offsets } from "./wire-fields.ts";
+
+/** What a head's lines said, as far as it matters to the path. One object is used again for every head. */
+export class HeadScan {
+  /** Lines that travel on. */
+  offsets: Offsets = [];
+  /** Number of lines, those of this hop included. */
+  lines = 0;
+  /** Offsets of every line, those of this hop included, when {@link unusual}. */
+  all: Offsets = [];
+  /** Something that the ordinary path does not judge: take the head apart. */
+  unusual = false;
+  /** Why it is not a head at all; `undefined` when it is one. */
+  fault: string | undefined;
+  /** Index in {@link offsets} of the only `Host`; −1 if there is none. */
+  host = -1;
+  /** Value of the only `Content-Length`; −1 if there is none. */
+  contentLength = -1;
+  /** `Transfer-Encoding: chunked`. */
+  chunked = false;
+  close = false;
+  keepAlive = false;
+  /** Where the value of `Keep-Alive` begins and ends; 0 if there is none. */
+  hintStart = 0;
+  hintEnd = 0;
+  hasDate = false;
+  /** A field that names who forwarded the request before us. */
+  hasForwarding = false;
+}
+
+const CR = 0x0d;
+const LF = 0x0a;
+const SPACE = 0x20;
+const TAB = 0x09;
+const COLON = 0x3a;
+
+/**
+ * Scans field lines.
+ *
+ * @param text - the head as latin1
+ * @param from - where the first field line begins
+ * @param end - where the empty line begins
+ * @param scan - filled anew
+ */
+export function scanFields(text: string, from: number, end: number, scan: HeadScan): void {
+  const offsets: Offsets = [];
+  scan.offsets = offsets;
+  scan.unusual = false;
+  scan.fault = undefined;
+  scan.host = -1;
+  scan.contentLength = -1;
+  scan.chunked = false;
+  scan.close = false;
+  scan.keepAlive = false;
+  scan.hintStart = 0;
+  scan.hintEnd = 0;
+  scan.hasDate = false;
+  scan.hasForwarding = false;
+  let lines = 0;
+  let at = from;
+  while (at < end) {
+    const nameStart = at;
+    let code = text.charCodeAt(at);
+    while (TOKEN[code] === 1) code = text.charCodeAt(++at);
+    const nameEnd = at;
+    if (code !== COLON || nameEnd === nameStart) {
+      scan.fault = nameStart === nameEnd ? "a line that is no field" : "a field name is not a token";
+      return;
+    }
+    code = text.charCodeAt(++at);
+    while (code === SPACE || code === TAB) code = text.charCodeAt(++at);
+    const valueStart = at;
+    while (VALUE[code] === 1) code = text.charCodeAt(++at);
+    if (code !== CR || text.charCodeAt(at + 1) !== LF) {
+      scan.fault = "a field value holds control characters";
+      return;
+    }
+    let valueEnd = at;
+    while (valueEnd > valueStart && isBlank(text.charCodeAt(valueEnd - 1))) valueEnd--;
+    at += 2;
+    lines++;
+    if (isOrdinary(text, nameStart, nameEnd, valueStart, valueEnd, scan)) {
+      offsets.push(nameStart, nameEnd, valueStart, valueEnd);
+    }
+  }
+  scan.lines = lines;
+}
+
+/** Names and values in turn of every line; for a head that {@link scanFields} found no fault in. */
+export function takeApart(text: string, from: number, end: number): string[] {
+  const flat: string[] = [];
+  for (let at = from; at < end; ) {
+    const lineEnd = text.indexOf("\r\n", at);
+    const colon = text.indexOf(":", at);
+    flat.push(text.slice(at, colon), text.slice(colon + 1, lineEnd).replace(/^[ \t]+|[ \t]+$/g, ""));
+    at = lineEnd + 2;
+  }
+  return flat;
+}
+
+function isBlank(code: number): boolean {
+  return code === SPACE || code === TAB;
+}
+
+/**
+ * Notes what a line means for the path.
+ *
+ * @returns whether it travels on
+ */
+function isOrdinary(
+  text: string,
+  nameStart: number,
+  nameEnd: number,
+  valueStart: number,
+  valueEnd: number,
+  scan: HeadScan,
+): boolean {
+  // By length first: most fields have a length of their own.
+  switch (nameEnd - nameStart) {
+    case 2:
+      if (is(text, nameStart, "te")) scan.unusual = true;
+      return true;
+    case 3:
+      if (is(text, nameStart, "via")) scan.hasForwarding = true;
+      return true;
+    case 4:
+      if (is(text, nameStart, "host")) {
+        if (scan.host !== -1) scan.unusual = true;
+        scan.host = scan.offsets.length;
+      } else if (is(text, nameStart, "date")) scan.hasDate = true;
+      return true;
+    case 6:
+      if (is(text, nameStart, "expect")) scan.unusual = true;
+      return true;
+    case 7:
+      if (is(text, nameStart, "trailer") || is(text, nameStart, "upgrade")) scan.unusual = true;
+      return true;
+    case 9:
+      if (is(text, nameStart, "forwarded")) scan.hasForwarding = true;
+      return true;
+    case 10:
+      if (is(text, nameStart, "connection")) {
+        const length = valueEnd - valueStart;
+        if (length === 10 && is(text, valueStart, "keep-alive")) scan.keepAlive = true;
+        else if (length === 5 && is(text, valueStart, "close")) scan.close = true;
+        else scan.unusual = true;
+        return false;
+      }
+      if (is(text, nameStart, "keep-alive")) {
+        if (scan.hintStart !== 0) scan.unusual = true;
+        scan.hintStart = valueStart;
+        scan.hintEnd = valueEnd;
+        return false;
+      }
+      return true;
+    case 14:
+      if (is(text, nameStart, "content-length")) {
+        if (scan.contentLength !== -1) scan.unusual = true;
+        else scan.contentLength = decimal(text, valueStart, valueEnd);
+        if (scan.contentLength === -1) scan.unusual = true;
+      } else if (is(text, nameStart, "http2-settings")) scan.unusual = true;
+      return true;
+    case 15:
+      if (is(text, nameStart, "x-forwarded-for")) scan.hasForwarding = true;
+      return true;
+    case 16:
+      if (is(text, nameStart, "proxy-connection")) scan.unusual = true;
+      else if (is(text, nameStart, "x-forwarded-host")) scan.hasForwarding = true;
+      return true;
+    case 17:
+      if (is(text, nameStart, "transfer-encoding")) {
+        if (scan.chunked || valueEnd - valueStart !== 7 || !is(text, valueStart, "chunked")) scan.unusual = true;
+        scan.chunked = true;
+        return false;
+      }
+      if (is(text, nameStart, "x-forwarded-proto")) scan.hasForwarding = true;
+      return true;
+    default:
+      return true;
+  }
+}
+
+/** Whether the text at `start` is `word`, which is in lower case, in any case. */
+function is(text: string, start: number, word: string): boolean {
+  for (let at = 0; at < word.length; at++) {
+    const code = text.charCodeAt(start + at);
+    const wanted = word.charCodeAt(at);
+    if (code !== wanted && (code | 0x20) !== wanted) return false;
+    // `|0x20` makes a letter of some other characters only if the wanted one is no letter itself.
+    if (code !== wanted && (wanted < 0x61 || wanted > 0x7a)) return false;
+  }
+  return true;
+}
+
+/** A whole number of at most 15 digits; −1 when it is none. */
+function decimal(text: string, start: number, end: number): number {
+  if (end === start || end - start > 15) return -1;
+  let value = 0;
+  for (let at = start; at < end; at++) {
+    const digit = text.charCodeAt(at) - 0x30;
+    if (digit < 0 || digit > 9) return -1;
+    value = value * 10 + digit;
+  }
+  return value;
+}

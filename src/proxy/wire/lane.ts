@@ -1,0 +1,568 @@
+/**
+ * One downstream connection: reads requests, runs each as an exchange, writes responses, in order.
+ *
+ * @module
+ */
+import type { Socket } from "node:net";
+import { asHoldfastError, HoldfastError } from "../../errors.ts";
+import type { Reply } from "../../plugin/api.ts";
+import type { SocketReader } from "../connect.ts";
+import type { ProxyConnection } from "../connection.ts";
+import {
+  type ExchangeSurroundings,
+  type LocalResponse,
+  ProxyExchange,
+  type Steps,
+  upstreamClosedError,
+} from "../exchange.ts";
+import { hasBody } from "../response-rules.ts";
+import { ChunkedBody } from "./chunked-body.ts";
+import { interimText, lastChunk, localText, requestText, responseText } from "./messages.ts";
+import { parseRequestHead, type WireHead } from "./request-parser.ts";
+import type { WireResponseHead } from "./response-parser.ts";
+import { type ResponseSink, WireUpstream } from "./upstream.ts";
+
+/** Bytes that wait for the exchange before them; above this, reading pauses. */
+const MAX_WAITING_BYTES = 65_536;
+/** Up to here a request body goes into one write with its head. */
+const SMALL_BYTES = 16_384;
+const HEAD_END = Buffer.from("\r\n\r\n");
+
+/** What a lane cannot do itself. */
+export interface LaneHost {
+  readonly around: ExchangeSurroundings;
+  /** Takes the connection over from here, with these bytes still to be read: an upgrade or CONNECT. */
+  handOver(connection: ProxyConnection, bytes: Buffer): void;
+  /** Answers what is not a request, and closes. */
+  refuse(connection: ProxyConnection, failure: HoldfastError): void;
+}
+
+/** Where a request body stands. */
+type RequestBody = "none" | "length" | "chunked";
+
+/** A downstream connection on the wire path. */
+export class Lane implements Steps, ResponseSink {
+  readonly connection: ProxyConnection;
+  readonly #host: LaneHost;
+  readonly #around: ExchangeSurroundings;
+  readonly #socket: Socket;
+  /** Bytes that were not looked at yet. */
+  #waiting: Buffer | undefined;
+  #paused = false;
+  /** Nothing more is read as a request. */
+  #over = false;
+
+  #exchange: ProxyExchange | undefined;
+  #head: WireHead | undefined;
+  #upstream: WireUpstream | undefined;
+  method = "";
+
+  #body: RequestBody = "none";
+  #bodyRemaining = 0;
+  #bodyChunks: ChunkedBody | undefined;
+  /** The exchange is over but its request is not: what is left is read and dropped. */
+  #dropping = false;
+  /** Pieces of the request body that wait for a connection. */
+  #unsent: Buffer[] = [];
+  /** Every piece so far, for a retry; `undefined` once it is too much. */
+  #kept: Buffer[] | undefined = [];
+  #keptBytes = 0;
+  #written = 0;
+
+  #responseBegun = false;
+  /** How the response body goes downstream. */
+  #sendAs: "same" | "rechunk" | "dechunk" = "same";
+  #responseChunked = false;
+
+  constructor(connection: ProxyConnection, host: LaneHost) {
+    this.connection = connection;
+    this.#host = host;
+    this.#around = host.around;
+    this.#socket = connection.socket;
+    this.#socket.on("data", this.#onBytes);
+    this.#socket.on("drain", this.#onDrain);
+    this.#socket.on("end", this.#onEnd);
+    this.#socket.on("close", this.#onClose);
+  }
+
+  // ---- reading requests
+
+  readonly #onBytes = (bytes: Buffer): void => {
+    const waiting = this.#waiting;
+    if (waiting === undefined) {
+      this.#take(bytes);
+      return;
+    }
+    this.#waiting = undefined;
+    this.#take(Buffer.concat([waiting, bytes]));
+  };
+
+  #take(bytes: Buffer): void {
+    let at = 0;
+    while (at < bytes.length && !this.#over) {
+      if (this.#body !== "none") {
+        at = this.#takeBody(bytes, at);
+      } else if (this.#exchange !== undefined) {
+        this.#wait(bytes, at);
+        return;
+      } else {
+        const next = this.#takeHead(bytes, at);
+        if (next === -1) return;
+        at = next;
+      }
+    }
+  }
+
+  /** Keeps bytes of later requests until this one is answered. */
+  #wait(bytes: Buffer, at: number): void {
+    this.#waiting = at === 0 ? bytes : bytes.subarray(at);
+    if (this.#waiting.length > MAX_WAITING_BYTES) this.#pause();
+  }
+
+  /** @returns where the bytes after the head begin; −1 if it is not whole or was not taken */
+  #takeHead(bytes: Buffer, from: number): number {
+    let start = from;
+    // RFC 9112 §2.2: empty lines before a request line are skipped; a few.
+    while (bytes[start] === 0x0d && bytes[start + 1] === 0x0a && start - from < 8) start += 2;
+    const end = bytes.indexOf(HEAD_END, start);
+    const { limits } = this.#around;
+    const length = (end === -1 ? bytes.length : end + 4) - start;
+    if (length > limits.headBytes) {
+      const inTarget = bytes.subarray(start, start + limits.targetBytes).indexOf("\r\n") === -1;
+      this.#refuse(
+        inTarget
+          ? new HoldfastError(
+              "HF_TARGET_TOO_LONG",
+              `request target longer than limits.target (${limits.targetBytes} bytes)`,
+            )
+          : new HoldfastError("HF_HEAD_TOO_LARGE", `head larger than limits.head (${limits.headBytes} bytes)`),
+      );
+      return -1;
+    }
+    if (end === -1) {
+      const fault = earlyFault(bytes, start);
+      if (fault !== undefined) this.#refuse(fault);
+      else {
+        this.#waiting = start === 0 ? bytes : bytes.subarray(start);
+        this.connection.headSinceMs ??= performance.now();
+      }
+      return -1;
+    }
+    let head: WireHead;
+    try {
+      head = parseRequestHead(bytes.toString("latin1", start, end + 4), limits, this.connection.secure);
+    } catch (error) {
+      this.#refuse(asHoldfastError(error));
+      return -1;
+    }
+    if (head.form === "authority" || passesUpgrade(head)) {
+      this.#leave();
+      this.#host.handOver(this.connection, bytes.subarray(start));
+      return -1;
+    }
+    return this.#begin(head, bytes, end + 4);
+  }
+
+  #begin(head: WireHead, bytes: Buffer, bodyStart: number): number {
+    const { framing } = head;
+    this.connection.protocol = head.version === "1.0" ? "http/1.0" : "http/1.1";
+    const exchange = new ProxyExchange(this.#around, this.connection, head, "http");
+    exchange.steps = this;
+    this.#exchange = exchange;
+    this.#head = head;
+    this.method = head.method;
+    this.#responseBegun = false;
+    this.#written = 0;
+    let at = bodyStart;
+    if (framing.kind === "none" || (framing.kind === "length" && framing.bytes === 0)) {
+      exchange.requestComplete = true;
+    } else {
+      this.#body = framing.kind;
+      this.#bodyRemaining = framing.kind === "length" ? framing.bytes : 0;
+      this.#bodyChunks = framing.kind === "chunked" ? new ChunkedBody() : undefined;
+      this.#kept = [];
+      this.#keptBytes = 0;
+      if (at < bytes.length) at = this.#takeBody(bytes, at);
+      // A body that is no body at all was refused already.
+      if (this.#exchange !== exchange) return at;
+    }
+    exchange.admit();
+    return at;
+  }
+
+  /** @returns where the bytes after the piece begin */
+  #takeBody(bytes: Buffer, from: number): number {
+    if (this.#body === "length") {
+      const end = Math.min(bytes.length, from + this.#bodyRemaining);
+      this.#bodyRemaining -= end - from;
+      this.#piece(bytes.subarray(from, end), end - from);
+      if (this.#bodyRemaining === 0) this.#requestComplete();
+      return end;
+    }
+    const chunks = this.#bodyChunks!;
+    const before = chunks.payloadBytes;
+    chunks.feed(bytes, from, bytes.length);
+    if (chunks.fault !== undefined) {
+      const fault = new HoldfastError("HF_BAD_FRAMING", `the chunked request body is not valid: ${chunks.fault}`);
+      this.#over = true;
+      if (this.#exchange === undefined) this.#refuse(fault);
+      else this.abort(this.#exchange, fault);
+      return bytes.length;
+    }
+    if (chunks.prefix !== "") this.#piece(Buffer.from(chunks.prefix, "latin1"), 0);
+    if (chunks.end > chunks.start) {
+      this.#piece(bytes.subarray(chunks.start, chunks.end), chunks.payloadBytes - before);
+    }
+    if (!chunks.done) return bytes.length;
+    this.#piece(Buffer.from(lastChunk(chunks.trailer), "latin1"), 0);
+    this.#requestComplete();
+    return chunks.consumed;
+  }
+
+  #requestComplete(): void {
+    this.#body = "none";
+    this.#bodyChunks = undefined;
+    if (this.#dropping) {
+      this.#dropping = false;
+      return;
+    }
+    this.#exchange!.requestComplete = true;
+    this.#exchange!.progressAtMs = performance.now();
+  }
+
+  /** A piece of the request body, framing included: to the upstream, or aside until there is one. */
+  #piece(piece: Buffer, payloadBytes: number): void {
+    if (this.#dropping) return;
+    const exchange = this.#exchange!;
+    exchange.requestBytes += payloadBytes;
+    if (this.#kept !== undefined) {
+      this.#keptBytes += piece.length;
+      if (this.#keptBytes > this.#around.limits.replayBytes) this.#kept = undefined;
+      else this.#kept.push(piece);
+    }
+    if (this.#upstream === undefined) {
+      this.#unsent.push(piece);
+      // Nobody takes it yet: no more of it than one read.
+      this.#pause();
+      return;
+    }
+    exchange.progressAtMs = performance.now();
+    this.#writeUpstream(piece);
+  }
+
+  #writeUpstream(piece: Buffer): void {
+    const upstream = this.#upstream!;
+    this.#written += piece.length;
+    if (this.#exchange!.upstream!.socket.write(piece)) return;
+    this.#pause();
+    upstream.onDrain = () => this.#resume();
+  }
+
+  #pause(): void {
+    if (this.#paused) return;
+    this.#paused = true;
+    this.#socket.pause();
+  }
+
+  #resume(): void {
+    if (!this.#paused) return;
+    this.#paused = false;
+    this.#socket.resume();
+  }
+
+  // ---- steps of the exchange
+
+  admitted(exchange: ProxyExchange, error: HoldfastError | undefined, reply: Reply | undefined): void {
+    if (exchange !== this.#exchange) return;
+    if (error !== undefined) this.#fail(exchange, error);
+    else if (reply !== undefined) this.#reply(exchange, reply);
+    else exchange.attempt(false);
+  }
+
+  makeReader = (): SocketReader => new WireUpstream(this.#around.limits.headBytes, this.#around.limits.fields);
+
+  connected(exchange: ProxyExchange, error: HoldfastError | undefined, connection: ProxyConnection | undefined): void {
+    if (exchange !== this.#exchange) {
+      exchange.releaseUpstream(true);
+      return;
+    }
+    if (error !== undefined || connection === undefined) {
+      this.#fail(exchange, error ?? new HoldfastError("HF_INTERNAL", "no connection"));
+      return;
+    }
+    const upstream = connection.reader as WireUpstream;
+    this.#upstream = upstream;
+    upstream.begin(this);
+    const text = requestText(exchange, this.#head!, this.#around.forwarding);
+    // A second attempt sends all of it again.
+    const pieces = exchange.attempts > 1 ? (this.#kept ?? []) : this.#unsent;
+    this.#unsent = [];
+    this.#written = text.length;
+    if (pieces.length === 0) {
+      connection.socket.write(text, "latin1");
+    } else if (pieces.length === 1 && pieces[0]!.length <= SMALL_BYTES) {
+      this.#written += pieces[0]!.length;
+      connection.socket.write(text + pieces[0]!.toString("latin1"), "latin1");
+    } else {
+      connection.socket.cork();
+      connection.socket.write(text, "latin1");
+      for (const piece of pieces) this.#writeUpstream(piece);
+      connection.socket.uncork();
+    }
+    if (!connection.socket.writableNeedDrain) this.#resume();
+  }
+
+  abort(exchange: ProxyExchange, error: HoldfastError): void {
+    if (exchange === this.#exchange) this.#fail(exchange, error);
+  }
+
+  // ---- the response
+
+  interim(head: WireResponseHead): void {
+    if (this.#head!.version === "1.1") this.#socket.write(interimText(head), "latin1");
+  }
+
+  head(head: WireResponseHead, body: string, complete: boolean): boolean {
+    const exchange = this.#exchange!;
+    const isOld = this.#head!.version === "1.0";
+    const { ends } = head;
+    const delimited = ends === "none" || ends === "length" || !isOld;
+    this.#sendAs = ends === "chunked" && isOld ? "dechunk" : ends === "close" && !isOld ? "rechunk" : "same";
+    this.#responseChunked = ends === "chunked";
+    let text: string;
+    try {
+      if (this.#head!.expectsContinue && this.#body !== "none" && exchange.requestBytes === 0) {
+        // The peer may send the body after all, or not: what follows cannot be told apart (RFC 9110 §10.1.1).
+        this.connection.drain("aborted");
+      }
+      const closes = exchange.respond(head, head.hop, delimited);
+      const chunked = (ends === "chunked" && !isOld) || this.#sendAs === "rechunk";
+      text = responseText(head, this.connection, this.#around.forwarding, closes, chunked);
+    } catch (error) {
+      this.#fail(exchange, asHoldfastError(error));
+      return true;
+    }
+    this.#responseBegun = true;
+    exchange.progressAtMs = performance.now();
+    exchange.responseBytes += body.length;
+    const goOn = this.#socket.write(text + body, "latin1");
+    if (complete) this.complete("");
+    return goOn;
+  }
+
+  framing(text: string): void {
+    if (this.#sendAs === "same") this.#socket.write(text, "latin1");
+  }
+
+  body(bytes: Buffer, start: number, end: number): boolean {
+    const exchange = this.#exchange!;
+    exchange.progressAtMs = performance.now();
+    // The memory is read into again after this: what is not written at once must be a copy.
+    const piece = Buffer.from(bytes.subarray(start, end));
+    switch (this.#sendAs) {
+      case "same":
+        exchange.responseBytes += piece.length;
+        return this.#socket.write(piece);
+      case "rechunk":
+        exchange.responseBytes += piece.length;
+        this.#socket.cork();
+        this.#socket.write(`${piece.length.toString(16)}\r\n`, "latin1");
+        this.#socket.write(piece);
+        this.#socket.write("\r\n", "latin1");
+        this.#socket.uncork();
+        return !this.#socket.writableNeedDrain;
+      case "dechunk":
+        return this.#writePayload(piece);
+    }
+  }
+
+  /** A chunked body for a peer that does not know chunks: the connection's end delimits it. */
+  readonly #dechunker: ChunkedBody = new ChunkedBody();
+
+  #writePayload(piece: Buffer): boolean {
+    const exchange = this.#exchange!;
+    this.#dechunker.onPayload = (start, end) => {
+      exchange.responseBytes += end - start;
+      this.#socket.write(piece.subarray(start, end));
+    };
+    this.#dechunker.feed(piece, 0, piece.length);
+    return !this.#socket.writableNeedDrain;
+  }
+
+  complete(trailer: string): void {
+    const exchange = this.#exchange!;
+    if (this.#sendAs === "rechunk") this.#socket.write("0\r\n\r\n", "latin1");
+    else if (this.#responseChunked && this.#sendAs === "same") this.#socket.write(lastChunk(trailer), "latin1");
+    this.#upstream!.detach();
+    this.#upstream = undefined;
+    if (this.#body === "none") {
+      exchange.releaseUpstream(true);
+    } else {
+      // The rest of the request is not worth carrying (RFC 9112 §9.5), and what follows it cannot be waited for.
+      exchange.releaseUpstream(false);
+      this.connection.drain("aborted");
+      this.#over = true;
+    }
+    this.#end(exchange, undefined);
+  }
+
+  broken(error: HoldfastError | undefined, closedByPeer: boolean): void {
+    const exchange = this.#exchange!;
+    const upstream = this.#upstream!;
+    this.#upstream = undefined;
+    const connection = exchange.upstream!;
+    const failure = error ?? upstreamClosedError(exchange, connection.error, this.#responseBegun);
+    if (error === undefined && !this.#responseBegun) {
+      const retried = exchange.retryAfter(failure, {
+        closedByPeer,
+        requestBytes: this.#written,
+        responseBytes: upstream.responseBytes,
+        bodyIsReplayable:
+          this.#body === "none" ? this.#kept !== undefined || exchange.requestBytes === 0 : this.#kept !== undefined,
+      });
+      exchange.releaseUpstream(false);
+      if (retried) {
+        exchange.attempt(true);
+        return;
+      }
+    } else if (error !== undefined) {
+      connection.cut("protocol_error", error);
+    }
+    this.#fail(exchange, failure);
+  }
+
+  // ---- endings
+
+  #reply(exchange: ProxyExchange, reply: Reply): void {
+    let local: LocalResponse;
+    try {
+      local = exchange.respondWithReply(reply);
+    } catch (error) {
+      this.#fail(exchange, asHoldfastError(error));
+      return;
+    }
+    this.#writeLocal(exchange, local);
+    this.#dropRest();
+    this.#end(exchange, undefined);
+  }
+
+  /** Ends the exchange with an error: as a response if none has begun, else by cutting the connection. */
+  #fail(exchange: ProxyExchange, error: HoldfastError): void {
+    this.#upstream?.detach();
+    this.#upstream = undefined;
+    exchange.releaseUpstream(false);
+    if (this.#responseBegun || !this.#socket.writable) {
+      this.connection.cut("aborted", error);
+    } else {
+      try {
+        this.#writeLocal(exchange, exchange.respondWithError(error));
+      } catch {
+        // A plugin with onError "fail" failed on the error's own response: nothing sensible is left to say.
+        this.connection.cut("aborted", error);
+      }
+    }
+    this.#dropRest();
+    this.#end(exchange, error);
+  }
+
+  #writeLocal(exchange: ProxyExchange, local: LocalResponse): void {
+    const text = localText(local, this.connection);
+    if (!hasBody(this.method, local.head.status)) {
+      this.#socket.write(text, "latin1");
+      return;
+    }
+    exchange.responseBytes += Buffer.byteLength(local.body);
+    this.#socket.cork();
+    this.#socket.write(text, "latin1");
+    this.#socket.write(local.body);
+    this.#socket.uncork();
+  }
+
+  /** What is left of the request is read and dropped, so that the next one can follow. */
+  #dropRest(): void {
+    if (this.#body === "none") return;
+    this.#dropping = true;
+    this.#unsent = [];
+  }
+
+  #end(exchange: ProxyExchange, error: HoldfastError | undefined): void {
+    this.#exchange = undefined;
+    this.#head = undefined;
+    if (this.#unsent.length > 0) this.#unsent = [];
+    exchange.end(error);
+    if (this.connection.state === "draining" || this.connection.state === "closed") this.#over = true;
+    const waiting = this.#waiting;
+    if (waiting === undefined || this.#over) {
+      if (!this.#over) this.#resume();
+      return;
+    }
+    this.#waiting = undefined;
+    this.#resume();
+    // Not from inside the upstream's read: a pipelined request may go to the same connection.
+    queueMicrotask(() => this.#onBytes(waiting));
+  }
+
+  #refuse(failure: HoldfastError): void {
+    this.#over = true;
+    this.#host.refuse(this.connection, failure);
+  }
+
+  readonly #onDrain = (): void => {
+    this.#exchange?.upstream?.socket.resume();
+  };
+
+  /** The peer has no more to send. It may still wait for its response. */
+  readonly #onEnd = (): void => {
+    this.#over = true;
+    const exchange = this.#exchange;
+    if (exchange === undefined) {
+      this.connection.peerCloses();
+      this.connection.closeTransport();
+    } else if (this.#body !== "none") {
+      this.connection.cut("aborted");
+    } else {
+      this.connection.peerCloses();
+    }
+  };
+
+  readonly #onClose = (): void => {
+    this.#over = true;
+    const exchange = this.#exchange;
+    if (exchange === undefined) return;
+    this.#upstream?.detach();
+    this.#upstream = undefined;
+    exchange.releaseUpstream(false);
+    this.#end(exchange, new HoldfastError("HF_DOWNSTREAM_ABORTED", "the downstream connection closed before the end"));
+  };
+
+  /** Lets go of the socket. */
+  #leave(): void {
+    this.#over = true;
+    this.#socket.pause();
+    this.#socket.off("data", this.#onBytes);
+    this.#socket.off("drain", this.#onDrain);
+    this.#socket.off("end", this.#onEnd);
+    this.#socket.off("close", this.#onClose);
+  }
+}
+
+/** Whether the request asks for an upgrade that is passed on; `h2c` is served as HTTP/1.1 instead (RFC 9110 §7.8). */
+function passesUpgrade(head: WireHead): boolean {
+  const { upgrade } = head.hop;
+  if (upgrade === undefined || head.version !== "1.1") return false;
+  if (head.framing.kind === "chunked" || (head.framing.kind === "length" && head.framing.bytes > 0)) return false;
+  return upgrade.split(",").some((protocol) => !/^\s*(?:h2c?(?:\/.*)?)?\s*$/i.test(protocol));
+}
+
+/** What can be told of a head before it is whole, so that a peer that does not speak HTTP gets its answer at once. */
+function earlyFault(bytes: Buffer, start: number): HoldfastError | undefined {
+  const end = Math.min(bytes.length, start + 32);
+  for (let at = start; at < end; at++) {
+    const code = bytes[at]!;
+    if (code === 0x20) return undefined;
+    if (code < 0x21 || code > 0x7e) {
+      return new HoldfastError("HF_BAD_REQUEST", "the request line does not begin with a method");
+    }
+  }
+  return undefined;
+}

@@ -1,0 +1,116 @@
+/**
+ * Heads as text, as they go on the wire.
+ *
+ * @module
+ */
+import { STATUS_CODES } from "node:http";
+import type { ProxyConnection } from "../connection.ts";
+import type { LocalResponse, ProxyExchange } from "../exchange.ts";
+import { type ForwardingFields, keepAliveValue } from "../forwarding.ts";
+import { allowedTrailers, isFieldValue, isToken } from "../headers.ts";
+import { takeApart } from "./head-scanner.ts";
+import type { WireHead } from "./request-parser.ts";
+import type { WireResponseHead } from "./response-parser.ts";
+
+/** Text of the request head for the current attempt. */
+export function requestText(exchange: ProxyExchange, head: WireHead, forwarding: ForwardingFields): string {
+  const start = `${head.method} ${head.target} HTTP/1.1\r\n`;
+  if (head.plain === undefined) return `${start}${lines(exchange.upstreamFields())}\r\n`;
+
+  if (head.authority !== head.receivedAuthority) head.headers.write("Host", head.authority);
+  let text = start + head.plain.toText();
+  if (head.framing.kind === "chunked") text += "Transfer-Encoding: chunked\r\n";
+  if (forwarding.xForwarded || forwarding.forwarded) text += forwardedText(exchange, head, forwarding);
+  if (forwarding.via !== undefined) text += `Via: ${head.version} ${forwarding.via}\r\n`;
+  return text + connectionText(exchange.upstream!, exchange.upstream!.reasonToClose() !== undefined, false);
+}
+
+/**
+ * Text of a response head.
+ *
+ * @param framing - how the body is delimited downstream, where it is not as the upstream did it
+ */
+export function responseText(
+  head: WireResponseHead,
+  downstream: ProxyConnection,
+  forwarding: ForwardingFields,
+  closes: boolean,
+  chunked: boolean,
+): string {
+  let text = `HTTP/1.1 ${head.status} ${head.reason}\r\n`;
+  text += head.plain === undefined ? lines(head.headers.flat) : head.plain.toText();
+  if (chunked) {
+    text += "Transfer-Encoding: chunked\r\n";
+    if (head.hop.trailer.length > 0) text += `Trailer: ${head.hop.trailer.join(", ")}\r\n`;
+  }
+  if (!head.hasDate) text += `Date: ${httpDate()}\r\n`;
+  if (forwarding.via !== undefined) text += `Via: ${head.version} ${forwarding.via}\r\n`;
+  return text + connectionText(downstream, closes, downstream.protocol === "http/1.0");
+}
+
+/** Text of a response that Holdfast itself gives. */
+export function localText(local: LocalResponse, downstream: ProxyConnection): string {
+  const { status, headers } = local.head;
+  const start = `HTTP/1.1 ${status} ${local.head.reason || (STATUS_CODES[status] ?? "")}\r\n`;
+  return start + lines(headers.flat) + connectionText(downstream, local.closes, downstream.protocol === "http/1.0");
+}
+
+/** Text of an interim response. */
+export function interimText(head: WireResponseHead): string {
+  const fields = head.plain === undefined ? lines(head.headers.flat) : head.plain.toText();
+  return `HTTP/1.1 ${head.status} ${head.reason}\r\n${fields}\r\n`;
+}
+
+/** The last chunk with those trailer lines that may be forwarded. */
+export function lastChunk(trailer: string): string {
+  if (trailer === "") return "0\r\n\r\n";
+  const flat = takeApart(trailer, 0, trailer.length).map(String);
+  const valid: string[] = [];
+  for (let at = 0; at < flat.length; at += 2) {
+    if (isToken(flat[at]!) && isFieldValue(flat[at + 1]!)) valid.push(flat[at]!, flat[at + 1]!);
+  }
+  return `0\r\n${lines(allowedTrailers(valid))}\r\n`;
+}
+
+function lines(flat: readonly string[]): string {
+  let text = "";
+  for (let at = 0; at < flat.length; at += 2) text += `${flat[at]}: ${flat[at + 1]}\r\n`;
+  return text;
+}
+
+/** `Connection` and `Keep-Alive`, and the empty line. An HTTP/1.0 peer is told that it is kept; a 1.1 peer knows. */
+function connectionText(connection: ProxyConnection, closes: boolean, tellKept: boolean): string {
+  if (closes) return "Connection: close\r\n\r\n";
+  const { keepAlive } = connection;
+  if (!keepAlive.advertise) return tellKept ? "Connection: keep-alive\r\n\r\n" : "\r\n";
+  const value = keepAliveValue(keepAlive, connection.exchanges);
+  if (value === undefined) return tellKept ? "Connection: keep-alive\r\n\r\n" : "\r\n";
+  return `Connection: keep-alive\r\nKeep-Alive: ${value}\r\n\r\n`;
+}
+
+/** For a head that nobody forwarded before us. */
+function forwardedText(exchange: ProxyExchange, head: WireHead, forwarding: ForwardingFields): string {
+  const address = exchange.downstream.remoteAddress;
+  let text = "";
+  if (forwarding.xForwarded) {
+    text = `X-Forwarded-For: ${address}\r\nX-Forwarded-Proto: ${head.scheme}\r\nX-Forwarded-Host: ${head.authority}\r\n`;
+  }
+  if (forwarding.forwarded) {
+    const node = address.includes(":") ? `"[${address}]"` : address;
+    text += `Forwarded: for=${node};proto=${head.scheme};host="${head.authority}"\r\n`;
+  }
+  return text;
+}
+
+let dateText = "";
+let dateAtMs = 0;
+
+/** The date for `Date`, made anew once a second. */
+function httpDate(): string {
+  const nowMs = Date.now();
+  if (nowMs - dateAtMs >= 1000) {
+    dateAtMs = nowMs - (nowMs % 1000);
+    dateText = new Date(nowMs).toUTCString();
+  }
+  return dateText;
+}

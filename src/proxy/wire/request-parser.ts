@@ -1,0 +1,149 @@
+/**
+ * Text of a request head → a head that may be forwarded.
+ *
+ * @module
+ */
+import type { Limits } from "../../config/sidecar-config.ts";
+import { HoldfastError } from "../../errors.ts";
+import type { FieldList, HopFields } from "../headers.ts";
+import { type CheckedHead, checkRequestHead, type Framing, isAuthority } from "../request-rules.ts";
+import { TARGET, TOKEN } from "./characters.ts";
+import { HeadScan, scanFields, takeApart } from "./head-scanner.ts";
+import { WireFields } from "./wire-fields.ts";
+
+/** A {@link CheckedHead} that may still be text. */
+export class WireHead implements CheckedHead {
+  readonly method: string;
+  target: string;
+  readonly scheme: "http" | "https";
+  authority: string;
+  readonly version: "1.0" | "1.1";
+  readonly headers: FieldList;
+  readonly hop: HopFields;
+  readonly framing: Framing;
+  readonly form: CheckedHead["form"];
+  readonly expectsContinue: boolean;
+  /** The fields are as they came and may be sent as text: `Host` is among them, nobody forwarded it before us. */
+  readonly plain: WireFields | undefined;
+  /** {@link authority} as it came. */
+  readonly receivedAuthority: string;
+
+  constructor(checked: CheckedHead, plain: WireFields | undefined) {
+    this.method = checked.method;
+    this.target = checked.target;
+    this.scheme = checked.scheme;
+    this.authority = checked.authority;
+    this.version = checked.version as "1.0" | "1.1";
+    this.headers = checked.headers;
+    this.hop = checked.hop;
+    this.framing = checked.framing;
+    this.form = checked.form;
+    this.expectsContinue = checked.expectsContinue;
+    this.plain = plain;
+    this.receivedAuthority = checked.authority;
+  }
+}
+
+const NO_FRAMING: Framing = { kind: "none" };
+const CHUNKED: Framing = { kind: "chunked" };
+const PLAIN_HOP: HopFields = hop(false, false);
+const KEEP_ALIVE_HOP: HopFields = hop(false, true);
+const CLOSE_HOP: HopFields = hop(true, false);
+const scan = new HeadScan();
+
+function hop(close: boolean, keepAlive: boolean): HopFields {
+  return { close, keepAlive, hint: undefined, trailers: false, upgrade: undefined, transferCodings: [], trailer: [] };
+}
+
+/** Host values found valid lately; a peer says the same one in every request. */
+const knownHosts = new Set<string>();
+const MAX_KNOWN_HOSTS = 256;
+
+/**
+ * Parses one request head.
+ *
+ * @param text - from the first byte of the request line to the end of the empty line, as latin1
+ * @throws HoldfastError with a downstream code
+ */
+export function parseRequestHead(text: string, limits: Limits, secure: boolean): WireHead {
+  let at = 0;
+  while (TOKEN[text.charCodeAt(at)] === 1) at++;
+  const methodEnd = at;
+  if (at === 0 || text.charCodeAt(at) !== 0x20) throw bad("the request line does not begin with a method");
+  const targetStart = ++at;
+  while (TARGET[text.charCodeAt(at)] === 1) at++;
+  const targetEnd = at;
+  if (text.charCodeAt(at) !== 0x20) {
+    // Also what is no request line of HTTP/1.x at all, such as HTTP/0.9's.
+    throw new HoldfastError("HF_BAD_TARGET", "the request target is missing or holds what may not stand there");
+  }
+  const version = requestVersion(text, targetEnd + 1);
+  const fieldsStart = targetEnd + 11;
+  const fieldsEnd = text.length - 2;
+  const method = text.slice(0, methodEnd);
+  const target = text.slice(targetStart, targetEnd);
+
+  scanFields(text, fieldsStart, fieldsEnd, scan);
+  if (scan.fault !== undefined) throw bad(scan.fault);
+  const ordinary =
+    !scan.unusual &&
+    scan.host !== -1 &&
+    !scan.hasForwarding &&
+    !(scan.chunked && (scan.contentLength !== -1 || version === "1.0")) &&
+    scan.hintStart === 0 &&
+    !(scan.close && scan.keepAlive) &&
+    text.charCodeAt(targetStart) === 0x2f &&
+    method !== "CONNECT" &&
+    target.length <= limits.targetBytes &&
+    scan.lines <= limits.fields &&
+    text.length <= limits.headBytes;
+  if (!ordinary) {
+    const fields = takeApart(text, fieldsStart, fieldsEnd);
+    return new WireHead(checkRequestHead({ method, target, version, fields, secure }, limits), undefined);
+  }
+  const { offsets, host } = scan;
+  const authority = text.slice(offsets[host + 2]!, offsets[host + 3]!);
+  if (!isKnownHost(authority)) throw new HoldfastError("HF_BAD_HOST", "Host is not a host with an optional port");
+  const headers = new WireFields(text, offsets);
+  return new WireHead(
+    {
+      method,
+      target,
+      scheme: secure ? "https" : "http",
+      authority,
+      version,
+      headers,
+      hop: scan.close ? CLOSE_HOP : scan.keepAlive ? KEEP_ALIVE_HOP : PLAIN_HOP,
+      framing: scan.chunked
+        ? CHUNKED
+        : scan.contentLength === -1
+          ? NO_FRAMING
+          : { kind: "length", bytes: scan.contentLength },
+      form: "origin",
+      expectsContinue: false,
+    },
+    headers,
+  );
+}
+
+function requestVersion(text: string, at: number): "1.0" | "1.1" {
+  if (text.startsWith("HTTP/1.1\r\n", at)) return "1.1";
+  if (text.startsWith("HTTP/1.0\r\n", at)) return "1.0";
+  if (/^HTTP\/\d+\.\d+\r\n/.test(text.slice(at, at + 16))) {
+    throw new HoldfastError("HF_VERSION_NOT_SUPPORTED", "not HTTP/1.0 or HTTP/1.1");
+  }
+  throw bad("the request line does not end in HTTP/1.0 or HTTP/1.1");
+}
+
+function isKnownHost(host: string): boolean {
+  if (knownHosts.has(host)) return true;
+  if (host !== "" && !isAuthority(host)) return false;
+  if (knownHosts.size >= MAX_KNOWN_HOSTS) knownHosts.clear();
+  // A copy: a slice would keep the whole head alive.
+  knownHosts.add(Buffer.from(host, "latin1").toString("latin1"));
+  return true;
+}
+
+function bad(what: string): HoldfastError {
+  return new HoldfastError("HF_BAD_REQUEST", what);
+}

@@ -1,0 +1,136 @@
+/**
+ * Text of a response head → a head that may go downstream.
+ *
+ * @module
+ */
+import { HoldfastError } from "../../errors.ts";
+import type { KeepAliveHint, ResponseHead } from "../../plugin/api.ts";
+import { type FieldList, type HopFields, parseKeepAlive, splitHopByHop } from "../headers.ts";
+import { checkResponseHead, hasBody } from "../response-rules.ts";
+import { VALUE } from "./characters.ts";
+import { HeadScan, scanFields, takeApart } from "./head-scanner.ts";
+import { WireFields } from "./wire-fields.ts";
+
+/** How a response body ends. */
+export type BodyEnd = "none" | "length" | "chunked" | "close";
+
+/** A response head from an upstream. */
+export class WireResponseHead implements ResponseHead {
+  readonly status: number;
+  readonly reason: string;
+  readonly version: "1.0" | "1.1";
+  readonly headers: FieldList;
+  readonly hop: HopFields;
+  readonly ends: BodyEnd;
+  /** Body bytes when {@link ends} is `length`. */
+  readonly bodyBytes: number;
+  /** The fields are as they came and may be sent as text. */
+  readonly plain: WireFields | undefined;
+  readonly hasDate: boolean;
+
+  constructor(parts: Omit<WireResponseHead, never>) {
+    this.status = parts.status;
+    this.reason = parts.reason;
+    this.version = parts.version;
+    this.headers = parts.headers;
+    this.hop = parts.hop;
+    this.ends = parts.ends;
+    this.bodyBytes = parts.bodyBytes;
+    this.plain = parts.plain;
+    this.hasDate = parts.hasDate;
+  }
+}
+
+const scan = new HeadScan();
+
+/**
+ * Parses one response head, interim ones included.
+ *
+ * @param text - from the first byte of the status line to the end of the empty line, as latin1
+ * @param method - of the request it answers
+ * @throws HoldfastError `HF_UPSTREAM_BAD_RESPONSE`
+ */
+export function parseResponseHead(text: string, method: string, maxFields: number): WireResponseHead {
+  const version = responseVersion(text);
+  const status = statusCode(text);
+  let at = 12;
+  if (text.charCodeAt(at) === 0x20) at++;
+  else if (text.charCodeAt(at) !== 0x0d) throw bad("the status line is not one");
+  const reasonStart = at;
+  while (VALUE[text.charCodeAt(at)] === 1) at++;
+  if (text.charCodeAt(at) !== 0x0d || text.charCodeAt(at + 1) !== 0x0a) throw bad("the status line is not one");
+  const reason = text.slice(reasonStart, at);
+  const fieldsStart = at + 2;
+  const fieldsEnd = text.length - 2;
+
+  scanFields(text, fieldsStart, fieldsEnd, scan);
+  if (scan.fault !== undefined) throw bad(scan.fault);
+  if (scan.lines > maxFields) {
+    throw new HoldfastError("HF_UPSTREAM_HEAD_TOO_LARGE", `more response fields than limits.fields (${maxFields})`);
+  }
+  const { hasDate } = scan;
+  if (scan.unusual || (scan.chunked && scan.contentLength !== -1) || (scan.close && scan.keepAlive)) {
+    const flat = takeApart(text, fieldsStart, fieldsEnd);
+    const ends = checkResponseHead(method, status, flat);
+    const { end: headers, hop } = splitHopByHop(flat);
+    const bodyBytes = ends === "length" ? Number(headers.get("content-length")) : 0;
+    return new WireResponseHead({ status, reason, version, headers, hop, ends, bodyBytes, plain: undefined, hasDate });
+  }
+  const headers = new WireFields(text, scan.offsets);
+  const bodied = hasBody(method, status);
+  const ends = !bodied ? "none" : scan.chunked ? "chunked" : scan.contentLength !== -1 ? "length" : "close";
+  return new WireResponseHead({
+    status,
+    reason,
+    version,
+    headers,
+    hop: hopOf(text),
+    ends,
+    bodyBytes: ends === "length" ? scan.contentLength : 0,
+    plain: headers,
+    hasDate,
+  });
+}
+
+function responseVersion(text: string): "1.0" | "1.1" {
+  if (text.startsWith("HTTP/1.1 ")) return "1.1";
+  if (text.startsWith("HTTP/1.0 ")) return "1.0";
+  throw bad("the status line does not begin with HTTP/1.0 or HTTP/1.1");
+}
+
+function statusCode(text: string): number {
+  const hundreds = text.charCodeAt(9) - 0x30;
+  const tens = text.charCodeAt(10) - 0x30;
+  const ones = text.charCodeAt(11) - 0x30;
+  if (hundreds < 1 || hundreds > 9 || !(tens >= 0 && tens <= 9) || !(ones >= 0 && ones <= 9)) {
+    throw bad("the status is not a number from 100 to 999");
+  }
+  return hundreds * 100 + tens * 10 + ones;
+}
+
+// An upstream says the same in every response: the last answer is kept.
+let lastHint = "";
+let lastClose = false;
+let lastKeepAlive = false;
+let lastHop: HopFields = makeHop("", false, false);
+
+function hopOf(text: string): HopFields {
+  const hint = scan.hintStart === 0 ? "" : text.slice(scan.hintStart, scan.hintEnd);
+  if (hint !== lastHint || scan.close !== lastClose || scan.keepAlive !== lastKeepAlive) {
+    // A copy: a slice would keep the whole head alive.
+    lastHint = Buffer.from(hint, "latin1").toString("latin1");
+    lastClose = scan.close;
+    lastKeepAlive = scan.keepAlive;
+    lastHop = makeHop(lastHint, lastClose, lastKeepAlive);
+  }
+  return lastHop;
+}
+
+function makeHop(hintText: string, close: boolean, keepAlive: boolean): HopFields {
+  const hint: KeepAliveHint | undefined = hintText === "" ? undefined : parseKeepAlive(hintText);
+  return { close, keepAlive, hint, trailers: false, upgrade: undefined, transferCodings: [], trailer: [] };
+}
+
+function bad(what: string): HoldfastError {
+  return new HoldfastError("HF_UPSTREAM_BAD_RESPONSE", `the upstream's response head is not valid: ${what}`);
+}

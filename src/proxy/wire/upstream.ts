@@ -1,0 +1,228 @@
+/**
+ * The reading side of one upstream connection: response heads and bodies as they arrive in shared memory.
+ *
+ * @module
+ */
+import { HoldfastError } from "../../errors.ts";
+import type { SocketReader } from "../connect.ts";
+import type { ProxyConnection } from "../connection.ts";
+import { ChunkedBody } from "./chunked-body.ts";
+import { parseResponseHead, type WireResponseHead } from "./response-parser.ts";
+
+/** Up to here, head and body are read as one text, so that they can be written as one. */
+const SMALL_BYTES = 16_384;
+
+/** What the reader tells the exchange that uses the connection. */
+export interface ResponseSink {
+  /** Method of the request that is being answered. */
+  readonly method: string;
+  /** A 1xx head. */
+  interim(head: WireResponseHead, text: string): void;
+  /**
+   * The final head, with the whole body if it came along and is delimited by its length.
+   *
+   * @param body - latin1; `undefined` when the body follows in pieces (or there is none and `complete` is set)
+   * @returns false to stop reading for a while
+   */
+  head(head: WireResponseHead, body: string, complete: boolean): boolean;
+  /**
+   * A piece of the body. The bytes are valid during the call only.
+   *
+   * @returns false to stop reading for a while
+   */
+  body(bytes: Buffer, start: number, end: number): boolean;
+  /** Text between pieces of a chunked body: it stands before the piece that follows. */
+  framing(text: string): void;
+  /** The response is complete. `trailer`: its trailer lines, when it was chunked. */
+  complete(trailer: string): void;
+  /** The connection broke before the response was complete, or what came is not a response. */
+  broken(error: HoldfastError | undefined, closedByPeer: boolean): void;
+}
+
+/** Reads responses from one upstream connection, one after the other. */
+export class WireUpstream implements SocketReader {
+  readonly #maxHeadBytes: number;
+  readonly #maxFields: number;
+  #connection: ProxyConnection | undefined;
+  #sink: ResponseSink | undefined;
+  #mode: "idle" | "head" | "length" | "chunked" | "close" = "idle";
+  #remaining = 0;
+  #partial = "";
+  #chunked: ChunkedBody | undefined;
+  /** Response bytes of the current exchange. */
+  responseBytes = 0;
+
+  constructor(maxHeadBytes: number, maxFields: number) {
+    this.#maxHeadBytes = maxHeadBytes;
+    this.#maxFields = maxFields;
+  }
+
+  /** Called once, when the connection is open. */
+  attach(connection: ProxyConnection): void {
+    this.#connection = connection;
+    connection.socket.on("end", () => this.#ended());
+    connection.socket.on("close", () => this.#closed());
+    connection.socket.on("drain", () => this.onDrain?.());
+  }
+
+  /** Called when everything written to the connection has left. */
+  onDrain: (() => void) | undefined;
+
+  /** A request is about to be written: what comes now is its response. */
+  begin(sink: ResponseSink): void {
+    this.#sink = sink;
+    this.#mode = "head";
+    this.responseBytes = 0;
+  }
+
+  /** Nothing that comes now is anybody's. */
+  detach(): void {
+    this.#sink = undefined;
+    this.#mode = "idle";
+    this.#partial = "";
+    this.#chunked = undefined;
+    this.onDrain = undefined;
+  }
+
+  read(bytes: Buffer, length: number): boolean {
+    const sink = this.#sink;
+    if (sink === undefined) {
+      // RFC 9112 §9.2: it answers nothing that we asked.
+      this.#connection?.cut("protocol_error");
+      return true;
+    }
+    this.responseBytes += length;
+    if (this.#mode === "head") return this.#readHead(sink, bytes, length);
+    return this.#readBody(sink, bytes, 0, length);
+  }
+
+  #readHead(sink: ResponseSink, bytes: Buffer, length: number): boolean {
+    const partial = this.#partial;
+    const sliceEnd = length > SMALL_BYTES ? this.#maxHeadBytes + 4 : length;
+    let text = bytes.toString("latin1", 0, Math.min(sliceEnd, length));
+    // Where the text begins, relative to these bytes: below 0 when a part of the head came earlier.
+    let offset = 0;
+    if (partial !== "") {
+      offset = -partial.length;
+      text = partial + text;
+      this.#partial = "";
+    }
+    for (;;) {
+      const end = text.indexOf("\r\n\r\n");
+      if (end === -1 || end + 4 > this.#maxHeadBytes) {
+        if (text.length <= this.#maxHeadBytes) {
+          this.#partial = text;
+          return true;
+        }
+        this.#fail("HF_UPSTREAM_HEAD_TOO_LARGE", `response head larger than limits.head (${this.#maxHeadBytes} bytes)`);
+        return true;
+      }
+      const headText = end + 4 === text.length ? text : text.slice(0, end + 4);
+      let head: WireResponseHead;
+      try {
+        head = parseResponseHead(headText, sink.method, this.#maxFields);
+      } catch (error) {
+        this.#broken(error as HoldfastError, false);
+        return true;
+      }
+      offset += end + 4;
+      if (head.status >= 200) return this.#startBody(sink, head, bytes, offset, length);
+      if (head.status === 101) {
+        this.#fail("HF_UPSTREAM_BAD_RESPONSE", "the upstream switched protocols unasked");
+        return true;
+      }
+      sink.interim(head, headText);
+      if (this.#sink === undefined || offset >= length) return true;
+      text = text.slice(end + 4);
+    }
+  }
+
+  #startBody(sink: ResponseSink, head: WireResponseHead, bytes: Buffer, start: number, length: number): boolean {
+    const arrived = length - start;
+    switch (head.ends) {
+      case "none":
+        if (arrived > 0) this.#connection!.drain("protocol_error");
+        sink.head(head, "", true);
+        return true;
+      case "length": {
+        if (arrived >= head.bodyBytes && head.bodyBytes <= SMALL_BYTES) {
+          if (arrived > head.bodyBytes) this.#connection!.drain("protocol_error");
+          sink.head(head, bytes.toString("latin1", start, start + head.bodyBytes), true);
+          return true;
+        }
+        this.#mode = "length";
+        this.#remaining = head.bodyBytes;
+        break;
+      }
+      case "chunked":
+        this.#mode = "chunked";
+        this.#chunked = new ChunkedBody();
+        break;
+      case "close":
+        this.#mode = "close";
+        break;
+    }
+    const goOn = sink.head(head, "", false);
+    if (this.#sink === undefined || arrived <= 0) return goOn;
+    return this.#readBody(sink, bytes, start, length) && goOn;
+  }
+
+  #readBody(sink: ResponseSink, bytes: Buffer, start: number, length: number): boolean {
+    switch (this.#mode) {
+      case "length": {
+        const end = Math.min(length, start + this.#remaining);
+        this.#remaining -= end - start;
+        const goOn = sink.body(bytes, start, end);
+        if (this.#remaining > 0 || this.#sink === undefined) return goOn;
+        if (end < length) this.#connection!.drain("protocol_error");
+        sink.complete("");
+        return true;
+      }
+      case "chunked":
+        return this.#readChunked(sink, this.#chunked!, bytes, start, length);
+      case "close":
+        return sink.body(bytes, start, length);
+      default:
+        return true;
+    }
+  }
+
+  #readChunked(sink: ResponseSink, chunked: ChunkedBody, bytes: Buffer, start: number, length: number): boolean {
+    chunked.feed(bytes, start, length);
+    if (chunked.fault !== undefined) {
+      this.#fail("HF_UPSTREAM_BAD_RESPONSE", `the upstream's chunked body is not valid: ${chunked.fault}`);
+      return true;
+    }
+    if (chunked.prefix !== "") sink.framing(chunked.prefix);
+    let goOn = true;
+    if (chunked.end > chunked.start) goOn = sink.body(bytes, chunked.start, chunked.end);
+    if (!chunked.done || this.#sink === undefined) return goOn;
+    if (chunked.consumed < length) this.#connection!.drain("protocol_error");
+    sink.complete(chunked.trailer);
+    return true;
+  }
+
+  #ended(): void {
+    const sink = this.#sink;
+    if (sink === undefined) return;
+    if (this.#mode === "close") sink.complete("");
+    else this.#broken(undefined, true);
+  }
+
+  #closed(): void {
+    if (this.#sink === undefined) return;
+    const error = this.#connection?.error as NodeJS.ErrnoException | undefined;
+    const closedByPeer = error === undefined || error.code === "ECONNRESET" || error.code === "EPIPE";
+    this.#broken(undefined, closedByPeer);
+  }
+
+  #fail(code: "HF_UPSTREAM_BAD_RESPONSE" | "HF_UPSTREAM_HEAD_TOO_LARGE", message: string): void {
+    this.#broken(new HoldfastError(code, message), false);
+  }
+
+  #broken(error: HoldfastError | undefined, closedByPeer: boolean): void {
+    const sink = this.#sink;
+    this.detach();
+    sink?.broken(error, closedByPeer);
+  }
+}
