@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { execFile } from "node:child_process";
 import { once } from "node:events";
-import { createServer, type IncomingHttpHeaders, type Server, type ServerResponse } from "node:http";
+import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
 import { promisify } from "node:util";
@@ -10,46 +10,8 @@ import type { TelemetryConfig } from "../../src/config/sidecar-config.ts";
 import type { Filter } from "../../src/plugin/api.ts";
 import type { Environment } from "../../src/telemetry/settings.ts";
 import { startTelemetry, type Telemetry } from "../../src/telemetry/start.ts";
+import { attributes, Collector, type OtlpMetrics, type OtlpTraces, spansOf } from "./collector.ts";
 import { connectionFacts, Driver, exchangeFacts, outcomeFacts } from "./facts.ts";
-
-interface Received {
-  readonly path: string;
-  readonly headers: IncomingHttpHeaders;
-  readonly body: Buffer;
-}
-
-/** An OTLP receiver on a real socket. */
-class Collector {
-  readonly received: Received[] = [];
-  readonly #server: Server;
-
-  constructor(t: TestContext, answer: (response: ServerResponse) => void = accept) {
-    this.#server = createServer(async (request, response) => {
-      const chunks: Buffer[] = [];
-      for await (const chunk of request) chunks.push(chunk);
-      this.received.push({ path: request.url ?? "", headers: request.headers, body: Buffer.concat(chunks) });
-      answer(response);
-    });
-    t.after(() => {
-      this.#server.closeAllConnections();
-      this.#server.close();
-    });
-  }
-
-  async listen(): Promise<string> {
-    this.#server.listen(0, "127.0.0.1");
-    await once(this.#server, "listening");
-    return `http://127.0.0.1:${(this.#server.address() as AddressInfo).port}`;
-  }
-
-  of(path: string): Received[] {
-    return this.received.filter((request) => request.path === path);
-  }
-}
-
-function accept(response: ServerResponse): void {
-  response.writeHead(200, { "Content-Type": "application/json" }).end("{}");
-}
 
 interface Started {
   readonly telemetry: Telemetry;
@@ -105,50 +67,6 @@ function start(
   };
   const tracing = filters.find(({ name }) => name === "traces")!.filter;
   return { telemetry, driver: new Driver(all), tracing, warnings, errors, printed };
-}
-
-interface OtlpValue {
-  readonly stringValue?: string;
-  readonly intValue?: number | string;
-  readonly doubleValue?: number;
-  readonly boolValue?: boolean;
-}
-interface OtlpAttribute {
-  readonly key: string;
-  readonly value: OtlpValue;
-}
-interface OtlpSpan {
-  readonly name: string;
-  readonly kind: number;
-  readonly traceId: string;
-  readonly spanId: string;
-  readonly parentSpanId?: string;
-  readonly attributes: readonly OtlpAttribute[];
-  readonly links?: readonly { readonly spanId: string }[];
-}
-interface OtlpTraces {
-  readonly resourceSpans: readonly {
-    readonly resource: { readonly attributes: readonly OtlpAttribute[] };
-    readonly scopeSpans: readonly { readonly scope: { name: string; version: string }; readonly spans: OtlpSpan[] }[];
-  }[];
-}
-interface OtlpMetrics {
-  readonly resourceMetrics: readonly {
-    readonly scopeMetrics: readonly { readonly metrics: readonly { readonly name: string }[] }[];
-  }[];
-}
-
-function attributes(list: readonly OtlpAttribute[]): Record<string, string | number | boolean | undefined> {
-  return Object.fromEntries(
-    list.map(({ key, value }) => [key, value.stringValue ?? value.intValue ?? value.doubleValue ?? value.boolValue]),
-  );
-}
-
-function spansOf(requests: readonly Received[]): OtlpSpan[] {
-  return requests.flatMap(({ body }) => {
-    const traces: OtlpTraces = JSON.parse(body.toString());
-    return traces.resourceSpans.flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans));
-  });
 }
 
 test("spans and metrics arrive at a collector as JSON, under the names and headers of the environment", async (t) => {
