@@ -56,13 +56,13 @@ export function runExchange(
   let delimited = true;
   let finished = false;
 
-  response.on("finish", () => finish());
+  // node:http lets go of the upstream connection a tick after the last byte of its response, and says so a microtask
+  // later: an exchange that ended before would still hold it, and cut it.
+  response.on("finish", () => queueMicrotask(finish));
   response.on("close", () => {
-    if (upgraded) return;
-    if (!response.writableFinished) {
-      failure ??= new HoldfastError("HF_DOWNSTREAM_ABORTED", "the downstream connection closed before the end");
-      exchange.downstream.cut("aborted");
-    }
+    if (upgraded || response.writableFinished) return;
+    failure ??= new HoldfastError("HF_DOWNSTREAM_ABORTED", "the downstream connection closed before the end");
+    exchange.downstream.cut("aborted");
     finish();
   });
   // node:http reports a request that was cut as an error of the request; `close` of the response follows.
