@@ -57,16 +57,21 @@ export class ChunkedBody {
           const code = bytes[at]!;
           const digit = hexDigit(code);
           if (digit !== -1) {
-            if (++this.#digits > MAX_SIZE_DIGITS) return this.#fail("a chunk size is too large");
+            if (++this.#digits > MAX_SIZE_DIGITS) {
+              this.fault = "a chunk size is too large";
+              return;
+            }
             this.#size = this.#size * 16 + digit;
           } else if (this.#digits === 0) {
-            return this.#fail("a chunk does not begin with its size");
+            this.fault = "a chunk does not begin with its size";
+            return;
           } else if (code === SEMICOLON) {
             this.#state = "extension";
           } else if (code === CR) {
             this.#state = "size-lf";
           } else {
-            return this.#fail("a chunk size is followed by something else");
+            this.fault = "a chunk size is followed by something else";
+            return;
           }
           at++;
           break;
@@ -74,13 +79,22 @@ export class ChunkedBody {
         case "extension": {
           const code = bytes[at]!;
           if (code === CR) this.#state = "size-lf";
-          else if (code < 0x20 && code !== 0x09) return this.#fail("a chunk extension holds control characters");
-          if (++this.#lineBytes > MAX_LINE_BYTES) return this.#fail("a chunk extension is too long");
+          else if (code < 0x20 && code !== 0x09) {
+            this.fault = "a chunk extension holds control characters";
+            return;
+          }
+          if (++this.#lineBytes > MAX_LINE_BYTES) {
+            this.fault = "a chunk extension is too long";
+            return;
+          }
           at++;
           break;
         }
         case "size-lf":
-          if (bytes[at] !== LF) return this.#fail("a chunk size line does not end in CRLF");
+          if (bytes[at] !== LF) {
+            this.fault = "a chunk size line does not end in CRLF";
+            return;
+          }
           at++;
           if (this.#size === 0) {
             this.#state = "trailer";
@@ -106,12 +120,18 @@ export class ChunkedBody {
           break;
         }
         case "payload-cr":
-          if (bytes[at] !== CR) return this.#fail("a chunk is longer than its size");
+          if (bytes[at] !== CR) {
+            this.fault = "a chunk is longer than its size";
+            return;
+          }
           this.end = ++at;
           this.#state = "payload-lf";
           break;
         case "payload-lf":
-          if (bytes[at] !== LF) return this.#fail("a chunk is longer than its size");
+          if (bytes[at] !== LF) {
+            this.fault = "a chunk is longer than its size";
+            return;
+          }
           this.end = ++at;
           lineStart = at;
           this.#state = "size";
@@ -120,7 +140,10 @@ export class ChunkedBody {
           break;
         case "trailer": {
           const line = this.#takeTrailerByte(bytes[at]!);
-          if (line === undefined) return this.#fail("the trailer section is not valid or too long");
+          if (line === undefined) {
+            this.fault = "the trailer section is not valid or too long";
+            return;
+          }
           at++;
           if (!line) break;
           this.done = true;
@@ -146,10 +169,6 @@ export class ChunkedBody {
     else if (this.trailer.endsWith("\r\n\r\n")) this.trailer = this.trailer.slice(0, -2);
     else return false;
     return true;
-  }
-
-  #fail(fault: string): void {
-    this.fault = fault;
   }
 }
 
