@@ -4,7 +4,7 @@
  * @module
  */
 import { HoldfastError } from "../errors.ts";
-import { isFieldValue, isToken } from "../proxy/headers.ts";
+import { isCoreOwned, isFieldValue, isToken } from "../proxy/headers.ts";
 import type {
   CloseReason,
   Connection,
@@ -20,6 +20,10 @@ import type {
   RequestHead,
   ResponseHead,
 } from "./api.ts";
+import { withTimeLimit } from "./time-limit.ts";
+
+/** How long a filter may take to close, in milliseconds: a plugin must not outlast the drain's deadline. */
+const CLOSE_TIMEOUT_MS = 5000;
 
 /** A filter with what its entry in the configuration said. */
 export interface ChainLink {
@@ -45,16 +49,23 @@ export class Chain {
     this.#report = report;
   }
 
-  /** Lets every filter state the limits of a new pool. */
+  /**
+   * Lets every filter state the limits of a new pool.
+   *
+   * @throws HoldfastError when a plugin with `onError: "fail"` failed; the pool is then not to be used
+   */
   pool(pool: Pool): void {
+    let failure: HoldfastError | undefined;
     for (const link of this.#links) {
       if (link.filter.pool === undefined) continue;
       try {
-        this.stray(link, "pool", link.filter.pool(pool), undefined, undefined);
+        refusePromise(link.filter.pool(pool));
       } catch (error) {
         this.fail(link, "pool", error, undefined, undefined);
+        if (link.onError === "fail") failure ??= pluginError(link.name, "pool", error);
       }
     }
+    if (failure !== undefined) throw failure;
   }
 
   /** Shows a connection to every filter; the run holds the hooks they want called. */
@@ -67,7 +78,7 @@ export class Chain {
         if (hooks !== undefined) run.add(link, asHooks<ConnectionHooks>(hooks));
       } catch (error) {
         this.fail(link, "connection", error, connection, undefined);
-        if (link.onError === "fail") run.failedBy ??= link.name;
+        if (link.onError === "fail") run.failure ??= pluginError(link.name, "connection", error);
       }
     }
     return run;
@@ -76,7 +87,7 @@ export class Chain {
   /**
    * Shows an exchange to every filter; the run holds the hooks they want called.
    *
-   * @throws HoldfastError `HF_PLUGIN_FAILED` when a plugin with `onError: "fail"` failed; the run is then over
+   * A plugin with `onError: "fail"` that failed is in {@link ExchangeRun.failure}.
    */
   exchange(exchange: Exchange): ExchangeRun {
     if (this.#exchangeLinks.length === 0) return NO_EXCHANGE_HOOKS;
@@ -87,55 +98,55 @@ export class Chain {
         if (hooks !== undefined) run.add(link, asHooks<ExchangeHooks>(hooks));
       } catch (error) {
         run.failed(this.fail(link, "exchange", error, exchange.downstream, exchange));
-        if (link.onError === "fail") run.openingFailure ??= pluginError(link.name, "exchange", error);
+        if (link.onError === "fail") run.failure ??= pluginError(link.name, "exchange", error);
       }
     }
     return run;
   }
 
-  /** Closes every filter, last one first; waits for each. */
+  /** Closes every filter, last one first; waits for each, but not for ever. */
   async close(): Promise<void> {
-    for (const link of [...this.#links].reverse()) {
+    for (const link of this.#links.toReversed()) {
+      if (link.filter.close === undefined) continue;
       try {
-        await link.filter.close?.();
+        const closing = link.filter.close();
+        if (!isThenable(closing)) continue;
+        await withTimeLimit(
+          closing,
+          CLOSE_TIMEOUT_MS,
+          () => new HoldfastError("HF_PLUGIN_TIMEOUT", `plugin ${link.name}: close took over ${CLOSE_TIMEOUT_MS} ms`),
+        );
       } catch (error) {
-        this.fail(link, "close", error, undefined, undefined);
+        this.fail(link, "close", error, undefined, undefined, "continue");
       }
     }
   }
 
-  /** Reports a failed hook to the log and to every filter that listens. */
+  /**
+   * Reports a failed hook to the log and to every filter that listens.
+   *
+   * @param onError - what follows from it. Default: what the plugin's entry says
+   */
   fail(
     link: ChainLink,
     hook: string,
     error: unknown,
     connection: Connection | undefined,
     exchange: Exchange | undefined,
+    onError = link.onError,
   ): PluginFailure {
-    const failure: PluginFailure = { plugin: link.name, hook, error, onError: link.onError, connection, exchange };
+    const failure: PluginFailure = { plugin: link.name, hook, error, onError, connection, exchange };
     this.#report(failure);
     for (const listener of this.#links) {
       if (listener.filter.pluginFailed === undefined) continue;
       try {
-        listener.filter.pluginFailed(failure);
+        refusePromise(listener.filter.pluginFailed(failure));
       } catch (second) {
         // Reported, not passed on: a listener that fails on failures would never end.
         this.#report({ ...failure, plugin: listener.name, hook: "pluginFailed", error: second });
       }
     }
     return failure;
-  }
-
-  /** A hook that must be synchronous returned something: if it is a promise, its rejection must not end the process. */
-  stray(
-    link: ChainLink,
-    hook: string,
-    returned: unknown,
-    connection: Connection | undefined,
-    exchange: Exchange | undefined,
-  ): void {
-    if (returned === undefined || !isThenable(returned)) return;
-    returned.then(undefined, (error: unknown) => this.fail(link, hook, error, connection, exchange));
   }
 }
 
@@ -145,8 +156,8 @@ export class ConnectionRun {
   readonly #connection: Connection | undefined;
   readonly #links: ChainLink[] = [];
   readonly #hooks: ConnectionHooks[] = [];
-  /** A plugin with `onError: "fail"` that failed in `connection`: exchanges on this connection get 500. */
-  failedBy: string | undefined;
+  /** A plugin with `onError: "fail"` failed on this connection: exchanges on it fail with this. */
+  failure: HoldfastError | undefined;
 
   constructor(chain: Chain | undefined, connection: Connection | undefined) {
     this.#chain = chain;
@@ -163,7 +174,7 @@ export class ConnectionRun {
       const hooks = this.#hooks[at]!;
       if (hooks.active === undefined) continue;
       try {
-        this.#check(at, "active", hooks.active(exchange));
+        refusePromise(hooks.active(exchange));
       } catch (error) {
         this.#failed(at, "active", error);
       }
@@ -175,7 +186,7 @@ export class ConnectionRun {
       const hooks = this.#hooks[at]!;
       if (hooks.idle === undefined) continue;
       try {
-        this.#check(at, "idle", hooks.idle());
+        refusePromise(hooks.idle());
       } catch (error) {
         this.#failed(at, "idle", error);
       }
@@ -187,7 +198,7 @@ export class ConnectionRun {
       const hooks = this.#hooks[at]!;
       if (hooks.backendChanged === undefined) continue;
       try {
-        this.#check(at, "backendChanged", hooks.backendChanged());
+        refusePromise(hooks.backendChanged());
       } catch (error) {
         this.#failed(at, "backendChanged", error);
       }
@@ -199,19 +210,17 @@ export class ConnectionRun {
       const hooks = this.#hooks[at]!;
       if (hooks.close === undefined) continue;
       try {
-        this.#check(at, "close", hooks.close(reason));
+        refusePromise(hooks.close(reason));
       } catch (error) {
-        this.#failed(at, "close", error);
+        this.#failed(at, "close", error, "continue");
       }
     }
   }
 
-  #check(at: number, hook: string, returned: unknown): void {
-    if (returned !== undefined) this.#chain?.stray(this.#links[at]!, hook, returned, this.#connection, undefined);
-  }
-
-  #failed(at: number, hook: string, error: unknown): void {
-    this.#chain?.fail(this.#links[at]!, hook, error, this.#connection, undefined);
+  #failed(at: number, hook: string, error: unknown, onError = this.#links[at]!.onError): void {
+    const link = this.#links[at]!;
+    this.#chain?.fail(link, hook, error, this.#connection, undefined, onError);
+    if (onError === "fail") this.failure ??= pluginError(link.name, hook, error);
   }
 }
 
@@ -223,8 +232,9 @@ export class ExchangeRun {
   readonly #exchange: Exchange | undefined;
   readonly #links: ChainLink[] = [];
   readonly #hooks: (ExchangeHooks | undefined)[] = [];
-  /** Set when a plugin with `onError: "fail"` failed as the exchange opened. */
-  openingFailure: HoldfastError | undefined;
+  /** A plugin with `onError: "fail"` failed where nothing could be thrown: the exchange fails at its next step. */
+  failure: HoldfastError | undefined;
+  #over = false;
 
   constructor(chain: Chain | undefined, exchange: Exchange | undefined) {
     this.#chain = chain;
@@ -243,6 +253,7 @@ export class ExchangeRun {
    * @throws HoldfastError when a plugin with `onError: "fail"` failed
    */
   request(head: RequestHead, from = 0): Reply | undefined | Promise<Reply | undefined> {
+    this.#throwFailure();
     for (let at = from; at < this.#hooks.length; at++) {
       const hooks = this.#hooks[at];
       if (hooks?.request === undefined) continue;
@@ -255,55 +266,58 @@ export class ExchangeRun {
       } catch (error) {
         this.#hookFailed(at, "request", error);
       }
+      this.#throwFailure();
     }
     return undefined;
   }
 
   async #requestLater(at: number, pending: PromiseLike<unknown>, head: RequestHead): Promise<Reply | undefined> {
-    const link = this.#links[at]!;
-    const timeout = Promise.withResolvers<never>();
-    const timer = setTimeout(() => {
-      timeout.reject(
-        new HoldfastError(
-          "HF_PLUGIN_TIMEOUT",
-          `plugin ${link.name}: request hook took over ${link.requestTimeoutMs} ms`,
-        ),
-      );
-    }, link.requestTimeoutMs);
+    const { name, requestTimeoutMs } = this.#links[at]!;
     try {
-      const returned = await Promise.race([pending, timeout.promise]);
+      const returned = await withTimeLimit(
+        pending,
+        requestTimeoutMs,
+        () => new HoldfastError("HF_PLUGIN_TIMEOUT", `plugin ${name}: request hook took over ${requestTimeoutMs} ms`),
+      );
       if (returned !== undefined) return asReply(returned);
     } catch (error) {
       this.#hookFailed(at, "request", error);
-    } finally {
-      clearTimeout(timer);
     }
-    return this.request(head, at + 1);
+    // The downstream peer may have gone meanwhile: nothing runs after `end`.
+    return this.#over ? undefined : this.request(head, at + 1);
   }
 
   /** @throws HoldfastError when a plugin with `onError: "fail"` failed */
   upstreamConnected(connection: Connection): void {
+    this.#throwFailure();
     for (let at = 0; at < this.#hooks.length; at++) {
       const hooks = this.#hooks[at];
       if (hooks?.upstreamConnected === undefined) continue;
       try {
-        this.#check(at, "upstreamConnected", hooks.upstreamConnected(connection));
+        refusePromise(hooks.upstreamConnected(connection));
       } catch (error) {
         this.#hookFailed(at, "upstreamConnected", error);
       }
+      this.#throwFailure();
     }
   }
 
-  /** @throws HoldfastError when a plugin with `onError: "fail"` failed */
-  response(head: ResponseHead): void {
+  /**
+   * @param isError - the exchange has failed already and this head says so: there is nothing more to fail
+   * @throws HoldfastError when a plugin with `onError: "fail"` failed
+   */
+  response(head: ResponseHead, isError = false): void {
+    if (!isError) this.#throwFailure();
     for (let at = this.#hooks.length - 1; at >= 0; at--) {
       const hooks = this.#hooks[at];
       if (hooks?.response === undefined) continue;
       try {
-        this.#check(at, "response", hooks.response(head));
+        refusePromise(hooks.response(head));
       } catch (error) {
-        this.#hookFailed(at, "response", error);
+        if (isError) this.#keepFailure(at, "response", error);
+        else this.#hookFailed(at, "response", error);
       }
+      if (!isError) this.#throwFailure();
     }
   }
 
@@ -312,21 +326,23 @@ export class ExchangeRun {
       const hooks = this.#hooks[at];
       if (hooks?.retry === undefined) continue;
       try {
-        this.#check(at, "retry", hooks.retry(failure));
+        refusePromise(hooks.retry(failure));
       } catch (error) {
-        this.#hookFailed(at, "retry", error, false);
+        this.#keepFailure(at, "retry", error);
       }
     }
   }
 
   end(outcome: Outcome): void {
+    this.#over = true;
     for (let at = this.#hooks.length - 1; at >= 0; at--) {
       const hooks = this.#hooks[at];
       if (hooks?.end === undefined) continue;
       try {
-        this.#check(at, "end", hooks.end(outcome));
+        refusePromise(hooks.end(outcome));
       } catch (error) {
-        this.#hookFailed(at, "end", error, false);
+        this.#leaveOut(at);
+        this.#tell(at, "end", error, "continue");
       }
     }
   }
@@ -337,26 +353,38 @@ export class ExchangeRun {
       const hooks = this.#hooks[at];
       if (hooks?.pluginFailed === undefined) continue;
       try {
-        hooks.pluginFailed(failure);
+        refusePromise(hooks.pluginFailed(failure));
       } catch (error) {
-        // Left out from here on, and not told of its own failure: that would never end.
-        this.#leaveOut(at);
-        this.#chain?.fail(this.#links[at]!, "pluginFailed", error, this.#exchange?.downstream, this.#exchange);
+        // Left out first, so that it is not told of its own failure: that would never end.
+        this.#keepFailure(at, "pluginFailed", error);
       }
     }
   }
 
-  #check(at: number, hook: string, returned: unknown): void {
-    if (returned === undefined) return;
-    this.#chain?.stray(this.#links[at]!, hook, returned, this.#exchange?.downstream, this.#exchange);
+  #throwFailure(): void {
+    if (this.failure !== undefined && !this.#over) throw this.failure;
   }
 
-  #hookFailed(at: number, hook: string, error: unknown, mayFailExchange = true): void {
-    const link = this.#links[at]!;
+  /** A hook failed at a step of the exchange. */
+  #hookFailed(at: number, hook: string, error: unknown): void {
+    const { name, onError } = this.#links[at]!;
     this.#leaveOut(at);
-    const failure = this.#chain?.fail(link, hook, error, this.#exchange?.downstream, this.#exchange);
+    this.#tell(at, hook, error, onError);
+    if (onError === "fail") throw pluginError(name, hook, error);
+  }
+
+  /** A hook failed between two steps: the next one fails. */
+  #keepFailure(at: number, hook: string, error: unknown): void {
+    const { name, onError } = this.#links[at]!;
+    this.#leaveOut(at);
+    if (onError === "fail") this.failure ??= pluginError(name, hook, error);
+    this.#tell(at, hook, error, onError);
+  }
+
+  #tell(at: number, hook: string, error: unknown, onError: PluginFailure["onError"]): void {
+    const { downstream } = this.#exchange ?? {};
+    const failure = this.#chain?.fail(this.#links[at]!, hook, error, downstream, this.#exchange, onError);
     if (failure !== undefined) this.failed(failure);
-    if (mayFailExchange && link.onError === "fail") throw pluginError(link.name, hook, error);
   }
 
   /** What a plugin opened in its other hooks it may still have to close: `end` stays, the rest goes. */
@@ -378,9 +406,17 @@ function isThenable(value: unknown): value is PromiseLike<unknown> {
   return typeof value === "object" && value !== null && "then" in value && typeof value.then === "function";
 }
 
+/** @throws TypeError when a hook that must be synchronous returned a promise; other values are ignored */
+function refusePromise(returned: unknown): void {
+  if (returned === undefined || !isThenable(returned)) return;
+  // Nobody waits for it, but its rejection must not end the process.
+  Promise.resolve(returned).catch(() => {});
+  throw new TypeError("returned a promise; of all hooks only request may be asynchronous");
+}
+
 function asHooks<H extends object>(value: unknown): H {
-  if (typeof value === "object" && value !== null && !isThenable(value)) return value as H;
-  if (isThenable(value)) value.then(undefined, () => {});
+  refusePromise(value);
+  if (typeof value === "object" && value !== null) return value as H;
   throw new TypeError("must return an object of hooks or nothing");
 }
 
@@ -395,6 +431,7 @@ function asReply(value: unknown): Reply {
     if (!isToken(String(field[0])) || !isFieldValue(String(field[1]))) {
       throw new TypeError(`reply.headers: not a field: ${JSON.stringify(field[0])}`);
     }
+    if (isCoreOwned(field[0])) throw new TypeError(`reply.headers: ${field[0]} is written by Holdfast alone`);
   }
   const { body } = reply;
   if (body !== undefined && typeof body !== "string" && !(body instanceof Uint8Array)) {

@@ -65,6 +65,11 @@ const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
 const BAD_VALUE = /[\x00-\x08\x0a-\x1f\x7f]/;
 
+/** Whether Holdfast alone writes this field. */
+export function isCoreOwned(name: string): boolean {
+  return CORE_OWNED.has(name.toLowerCase());
+}
+
 /** Whether the text is a `token` (RFC 9110 §5.6.2): a method or a field name. */
 export function isToken(text: string): boolean {
   return TOKEN.test(text);
@@ -77,11 +82,15 @@ export function isFieldValue(text: string): boolean {
 
 /** Field lines in a flat array, name and value in turn, as they stand on the wire. */
 export class FieldList implements HeaderList {
-  /** Name, value, name, value, …; core may use it directly. */
-  readonly flat: string[];
+  readonly #flat: string[];
 
   constructor(flat: string[] = []) {
-    this.flat = flat;
+    this.#flat = flat;
+  }
+
+  /** Name, value, name, value, …; core may use and change it directly. */
+  get flat(): string[] {
+    return this.#flat;
   }
 
   get size(): number {
@@ -159,7 +168,7 @@ export class FieldList implements HeaderList {
   }
 
   #assertWritable(name: string, value: string): void {
-    if (CORE_OWNED.has(name.toLowerCase())) {
+    if (isCoreOwned(name)) {
       throw new TypeError(`${name} is written by Holdfast alone; state intent through connection.keepAlive or drain()`);
     }
     if (!isToken(name)) throw new TypeError(`not a field name: ${JSON.stringify(name)}`);
