@@ -16,6 +16,7 @@ import {
   upstreamClosedError,
 } from "../exchange.ts";
 import { hasBody } from "../response-rules.ts";
+import { METHOD, VALUE } from "./characters.ts";
 import { ChunkedBody } from "./chunked-body.ts";
 import { interimText, lastChunk, localText, requestText, responseText } from "./messages.ts";
 import { parseRequestHead, type WireHead } from "./request-parser.ts";
@@ -554,15 +555,23 @@ function passesUpgrade(head: WireHead): boolean {
   return upgrade.split(",").some((protocol) => !/^\s*(?:h2c?(?:\/.*)?)?\s*$/i.test(protocol));
 }
 
-/** What can be told of a head before it is whole, so that a peer that does not speak HTTP gets its answer at once. */
+/**
+ * What can be told of a head before it is whole, so that a peer that does not speak HTTP, or ends lines with a bare LF,
+ * gets its answer at once.
+ */
 function earlyFault(bytes: Buffer, start: number): HoldfastError | undefined {
-  const end = Math.min(bytes.length, start + 32);
-  for (let at = start; at < end; at++) {
+  if (bytes.length > start && METHOD[bytes[start]!] !== 1 && bytes[start] !== CR) {
+    return new HoldfastError("HF_BAD_REQUEST", "the request line does not begin with a method");
+  }
+  for (let at = start; at < bytes.length; at++) {
     const code = bytes[at]!;
-    if (code === 0x20) return undefined;
-    if (code < 0x21 || code > 0x7e) {
-      return new HoldfastError("HF_BAD_REQUEST", "the request line does not begin with a method");
-    }
+    if (VALUE[code] === 1) continue;
+    const isLineEnd = code === CR && (at + 1 === bytes.length || bytes[at + 1] === LF);
+    if (isLineEnd || (code === LF && at > start && bytes[at - 1] === CR)) continue;
+    return new HoldfastError("HF_BAD_REQUEST", "the head holds control characters or a line that does not end in CRLF");
   }
   return undefined;
 }
+
+const CR = 0x0d;
+const LF = 0x0a;

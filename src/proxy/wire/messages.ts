@@ -22,7 +22,7 @@ export function requestText(exchange: ProxyExchange, head: WireHead, forwarding:
   if (head.framing.kind === "chunked") text += "Transfer-Encoding: chunked\r\n";
   if (forwarding.xForwarded || forwarding.forwarded) text += forwardedText(exchange, head, forwarding);
   if (forwarding.via !== undefined) text += `Via: ${head.version} ${forwarding.via}\r\n`;
-  return text + connectionText(exchange.upstream!, exchange.upstream!.reasonToClose() !== undefined, false);
+  return text + connectionText(exchange.upstream!, exchange.upstream!.reasonToClose() !== undefined);
 }
 
 /**
@@ -45,14 +45,14 @@ export function responseText(
   }
   if (!head.hasDate) text += `Date: ${httpDate()}\r\n`;
   if (forwarding.via !== undefined) text += `Via: ${head.version} ${forwarding.via}\r\n`;
-  return text + connectionText(downstream, closes, downstream.protocol === "http/1.0");
+  return text + connectionText(downstream, closes);
 }
 
 /** Text of a response that Holdfast itself gives. */
 export function localText(local: LocalResponse, downstream: ProxyConnection): string {
   const { status, headers } = local.head;
   const start = `HTTP/1.1 ${status} ${local.head.reason || (STATUS_CODES[status] ?? "")}\r\n`;
-  return start + lines(headers.flat) + connectionText(downstream, local.closes, downstream.protocol === "http/1.0");
+  return start + lines(headers.flat) + connectionText(downstream, local.closes);
 }
 
 /** Text of an interim response. */
@@ -78,13 +78,12 @@ function lines(flat: readonly string[]): string {
   return text;
 }
 
-/** `Connection` and `Keep-Alive`, and the empty line. An HTTP/1.0 peer is told that it is kept; a 1.1 peer knows. */
-function connectionText(connection: ProxyConnection, closes: boolean, tellKept: boolean): string {
+/** `Connection` and `Keep-Alive`, and the empty line. */
+function connectionText(connection: ProxyConnection, closes: boolean): string {
   if (closes) return "Connection: close\r\n\r\n";
   const { keepAlive } = connection;
-  if (!keepAlive.advertise) return tellKept ? "Connection: keep-alive\r\n\r\n" : "\r\n";
-  const value = keepAliveValue(keepAlive, connection.exchanges);
-  if (value === undefined) return tellKept ? "Connection: keep-alive\r\n\r\n" : "\r\n";
+  const value = keepAlive.advertise ? keepAliveValue(keepAlive, connection.exchanges) : undefined;
+  if (value === undefined) return "Connection: keep-alive\r\n\r\n";
   return `Connection: keep-alive\r\nKeep-Alive: ${value}\r\n\r\n`;
 }
 

@@ -7,7 +7,7 @@ import type { Limits } from "../../config/sidecar-config.ts";
 import { HoldfastError } from "../../errors.ts";
 import type { FieldList, HopFields } from "../headers.ts";
 import { type CheckedHead, checkRequestHead, type Framing, isAuthority } from "../request-rules.ts";
-import { TARGET, TOKEN } from "./characters.ts";
+import { METHOD, TARGET } from "./characters.ts";
 import { HeadScan, scanFields, takeApart } from "./head-scanner.ts";
 import { WireFields } from "./wire-fields.ts";
 
@@ -67,7 +67,7 @@ const MAX_KNOWN_HOSTS = 256;
  */
 export function parseRequestHead(text: string, limits: Limits, secure: boolean): WireHead {
   let at = 0;
-  while (TOKEN[text.charCodeAt(at)] === 1) at++;
+  while (METHOD[text.charCodeAt(at)] === 1) at++;
   const methodEnd = at;
   if (at === 0 || text.charCodeAt(at) !== 0x20) throw bad("the request line does not begin with a method");
   const targetStart = ++at;
