@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { isIPv6 } from "node:net";
 import type { Limits } from "../config/sidecar-config.ts";
 import { HoldfastError } from "../errors.ts";
 import type { RequestHead } from "../plugin/api.ts";
@@ -12,7 +13,8 @@ import { FieldList, type HopFields, isFieldValue, isToken, splitHopByHop } from 
 export interface ReceivedHead {
   readonly method: string;
   readonly target: string;
-  readonly version: "1.0" | "1.1" | "2";
+  /** As the request line said it: `"1.1"`. */
+  readonly version: string;
   /** Names and values in turn. */
   readonly fields: readonly string[];
   /** Whether the connection it came on is TLS. */
@@ -54,12 +56,11 @@ export class CheckedHead implements RequestHead {
   }
 }
 
-/** host, IPv4 or [IPv6], with or without a port; no user information (RFC 9110 §4.2.4, §7.2). */
-const AUTHORITY = /^(?:\[[0-9A-Fa-f:.]+(?:%25[\w.~-]+)?\]|[\w.~!$&'()*+,;=%-]+)(?::\d{0,5})?$/;
+/** A name or [IPv6], with or without a port; no user information (RFC 9110 §4.2.4, §7.2). */
+const AUTHORITY = /^(?:\[([0-9A-Fa-f:.]+)(?:%25[\w.~-]+)?\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::(\d{0,5}))?$/;
 const ABSOLUTE = /^(https?):\/\/([^/?#]*)(.*)$/i;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
 const BAD_TARGET = /[\x00-\x20\x7f#]/;
-const MAX_CONTENT_LENGTH_DIGITS = 15;
 
 /**
  * Checks a request head against the grammar and the limits.
@@ -67,7 +68,8 @@ const MAX_CONTENT_LENGTH_DIGITS = 15;
  * @throws HoldfastError with a downstream code; the connection must be closed after the response
  */
 export function checkRequestHead(received: ReceivedHead, limits: Limits): CheckedHead {
-  const { method, target, version, fields } = received;
+  const { method, target, fields } = received;
+  const version = checkVersion(received.version);
   if (!isToken(method)) throw new HoldfastError("HF_BAD_REQUEST", "the method is not a token");
   if (target.length > limits.targetBytes) {
     throw new HoldfastError(
@@ -101,6 +103,11 @@ export function checkRequestHead(received: ReceivedHead, limits: Limits): Checke
     form,
     expectsContinue,
   });
+}
+
+function checkVersion(version: string): "1.0" | "1.1" | "2" {
+  if (version === "1.1" || version === "1.0" || version === "2") return version;
+  throw new HoldfastError("HF_VERSION_NOT_SUPPORTED", "not HTTP/1.0 or HTTP/1.1");
 }
 
 function checkSize(fields: readonly string[], limits: Limits): void {
@@ -138,11 +145,11 @@ function requestFraming(fields: FieldList, hop: HopFields, version: string): Fra
   const text = lengths[0]!;
   if (lengths.length > 1) throw new HoldfastError("HF_BAD_FRAMING", "Content-Length stands more than once");
   if (!/^\d+$/.test(text)) throw new HoldfastError("HF_BAD_FRAMING", "Content-Length is not a number of bytes");
-  const digits = text.replace(/^0+(?=\d)/, "");
-  if (digits.length > MAX_CONTENT_LENGTH_DIGITS) {
+  const bytes = Number(text);
+  if (!Number.isSafeInteger(bytes)) {
     throw new HoldfastError("HF_BODY_TOO_LARGE", "Content-Length is larger than can be counted");
   }
-  return { kind: "length", bytes: Number(digits) };
+  return { kind: "length", bytes };
 }
 
 /** RFC 9112 §3.2: exactly one Host on HTTP/1.1, and a valid one. */
@@ -174,8 +181,8 @@ function checkTarget(
     );
   }
   if (method === "CONNECT") {
-    if (!isAuthority(target) || !/:\d+$/.test(target)) {
-      throw new HoldfastError("HF_BAD_TARGET", "CONNECT takes host:port");
+    if (!isAuthority(target) || !/:0*[1-9]\d*$/.test(target)) {
+      throw new HoldfastError("HF_BAD_TARGET", "CONNECT takes host:port, and the port must not be 0");
     }
     return { form: "authority", path: target, scheme: "http", authority: target };
   }
@@ -209,8 +216,10 @@ function checkExpect(fields: FieldList, version: string): boolean {
   return true;
 }
 
-function isAuthority(text: string): boolean {
-  if (!AUTHORITY.test(text)) return false;
-  const port = /:(\d+)$/.exec(text.slice(text.lastIndexOf("]") + 1))?.[1];
-  return port === undefined || Number(port) <= 65_535;
+/** Whether the text is a host with an optional port (RFC 9110 §7.2). */
+export function isAuthority(text: string): boolean {
+  const parts = AUTHORITY.exec(text);
+  if (parts === null) return false;
+  const [, address, port] = parts;
+  return (address === undefined || isIPv6(address)) && (port === undefined || Number(port) <= 65_535);
 }

@@ -14,10 +14,14 @@ import { refuseConnection } from "../refuse.ts";
 import { type CheckedHead, checkRequestHead } from "../request-rules.ts";
 import { Carrier } from "./carrier.ts";
 import { runExchange } from "./exchange.ts";
+import { RequestLines } from "./request-lines.ts";
 import { runTunnel } from "./tunnel.ts";
 
 /** Room for the start line and for what node:http counts differently, above limits.head. */
 const PARSER_SLACK_BYTES = 4096;
+
+/** The most that one read of a socket gives. */
+const READ_BYTES = 65_536;
 
 /** Requests of one connection that may be parsed ahead before reading pauses. */
 const MAX_PIPELINED = 16;
@@ -30,16 +34,26 @@ interface Lane {
   busy: boolean;
   /** The exchange that runs now. */
   exchange: ProxyExchange | undefined;
+  /** Watches what node:http reads. */
+  lines: RequestLines;
+  /** The request that the parser found last; its body may still be on its way. */
+  last: http.IncomingMessage | undefined;
+  /** Its body turned out to be invalid before its turn came. */
+  broken: { readonly request: http.IncomingMessage; readonly failure: HoldfastError } | undefined;
   /** Something invalid came: nothing after it is read as a request. */
   refused: boolean;
 }
+
+/** What node:http says of bytes that are no request. */
+type ParserError = NodeJS.ErrnoException & { readonly reason?: string; readonly rawPacket?: Buffer };
 
 /** Makes the forwarder of one direction. */
 export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
   const carrier = new Carrier(around.limits.headBytes);
   const lanes = new WeakMap<Socket, Lane>();
+  const maxHeaderSize = around.limits.headBytes + around.limits.targetBytes + PARSER_SLACK_BYTES;
   const server = http.createServer({
-    maxHeaderSize: around.limits.headBytes + around.limits.targetBytes + PARSER_SLACK_BYTES,
+    maxHeaderSize,
     // All of these are ours: idle limits, slow heads and Host are looked after in one place for every forwarder.
     requireHostHeader: false,
     keepAliveTimeout: 0,
@@ -60,11 +74,20 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
   return {
     name: "http-proxy-3",
     accept(connection) {
-      const lane: Lane = { connection, waiting: [], busy: false, exchange: undefined, refused: false };
+      const lane: Lane = {
+        connection,
+        waiting: [],
+        busy: false,
+        exchange: undefined,
+        lines: new RequestLines(0),
+        last: undefined,
+        broken: undefined,
+        refused: false,
+      };
       lanes.set(connection.socket, lane);
       // node:http calls it after a last response; destroying a socket that still receives would take that response along.
       connection.socket.destroySoon = () => closeGently(connection.socket);
-      server.emit("connection", connection.socket);
+      read(lane);
     },
     refuseSlowHead(connection) {
       const lane = lanes.get(connection.socket);
@@ -73,6 +96,15 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
       refuse(lane, new HoldfastError("HF_REQUEST_TIMEOUT", `the request head was not complete within ${headMs} ms`));
     },
   };
+
+  /** Lets node:http read requests from the connection. */
+  function read(lane: Lane): void {
+    const { socket } = lane.connection;
+    lane.lines = new RequestLines(maxHeaderSize + READ_BYTES);
+    server.emit("connection", socket);
+    // Before node's own listener: the bytes must be known when the parser tells what it found in them.
+    socket.prependListener("data", lane.lines.saw);
+  }
 
   /** Runs now, or after what runs now: a pipelined request must not overtake, nor run when its answer cannot be sent. */
   function inTurn(lane: Lane, start: () => void): void {
@@ -96,9 +128,11 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
   function received(request: http.IncomingMessage, response: http.ServerResponse): void {
     const lane = lanes.get(request.socket)!;
     if (lane.refused) return;
+    lane.last = request;
+    const exact = lane.lines.isExact(request);
     inTurn(lane, () => {
       if (isOver(lane)) return;
-      const head = check(lane, request, undefined);
+      const head = check(lane, request, exact, undefined);
       if (head === undefined) return;
       lane.connection.protocol = head.version === "1.0" ? "http/1.0" : "http/1.1";
       lane.exchange = new ProxyExchange(around, lane.connection, head, "http");
@@ -113,9 +147,12 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
     if (lane.refused) return;
     // Nobody reads it until the exchange starts, or ends without a switch.
     socket.pause();
+    socket.removeListener("data", lane.lines.saw);
+    lane.last = request;
+    const exact = lane.lines.isExact(request);
     inTurn(lane, () => {
       if (isOver(lane)) return;
-      const head = check(lane, request, kind === "upgrade" ? upgradeProtocol(request) : undefined);
+      const head = check(lane, request, exact, kind === "upgrade" ? upgradeProtocol(request) : undefined);
       if (head === undefined) return;
       const exchange = new ProxyExchange(around, lane.connection, head, kind);
       lane.exchange = exchange;
@@ -128,7 +165,7 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
         // The switch was refused: an ordinary connection again, and what came early is still to be read.
         response.detachSocket(socket);
         if (first.length > 0) socket.unshift(first);
-        server.emit("connection", socket);
+        read(lane);
         socket.resume();
       };
       if (kind === "tunnel") runTunnel(exchange, response, socket, first, over);
@@ -146,18 +183,26 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
     return over;
   }
 
-  function check(lane: Lane, request: http.IncomingMessage, upgrade: string | undefined): CheckedHead | undefined {
+  /** @param exact - whether the request line stood there as the parser shows it */
+  function check(
+    lane: Lane,
+    request: http.IncomingMessage,
+    exact: boolean,
+    upgrade: string | undefined,
+  ): CheckedHead | undefined {
     try {
+      if (lane.broken?.request === request) throw lane.broken.failure;
       const head = checkRequestHead(
         {
           method: request.method!,
           target: request.url!,
-          version: request.httpVersion as "1.0" | "1.1",
+          version: request.httpVersion,
           fields: request.rawHeaders,
           secure: lane.connection.secure,
         },
         around.limits,
       );
+      if (!exact) throw new HoldfastError("HF_BAD_REQUEST", "the request line is not method, target and version");
       if (head.hop.upgrade === upgrade) return head;
       return Object.assign(head, { hop: { ...head.hop, upgrade } });
     } catch (error) {
@@ -166,7 +211,7 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
     }
   }
 
-  function malformed(error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket: Socket): void {
+  function malformed(error: ParserError, socket: Socket): void {
     const lane = lanes.get(socket);
     if (lane === undefined || lane.refused) return;
     if (error.code === undefined || !error.code.startsWith("HPE_")) {
@@ -175,9 +220,13 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
       return;
     }
     const failure = parserFailure(error);
-    const { exchange } = lane;
-    if (exchange !== undefined && !exchange.requestComplete && lane.waiting.length === 0) {
-      // In the body of the exchange that runs now.
+    const { exchange, last } = lane;
+    const inBody = last !== undefined && !last.complete;
+    if (inBody && lane.waiting.length > 0) {
+      lane.broken = { request: last, failure };
+      return;
+    }
+    if (inBody && exchange !== undefined) {
       lane.refused = true;
       exchange.steps.abort(exchange, failure);
       return;
@@ -209,7 +258,7 @@ function upgradeProtocol(request: http.IncomingMessage): string | undefined {
 }
 
 /** What an error of node's parser means. */
-function parserFailure(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): HoldfastError {
+function parserFailure(error: ParserError): HoldfastError {
   const cause = { cause: error };
   switch (error.code) {
     case "HPE_HEADER_OVERFLOW": {
@@ -219,10 +268,16 @@ function parserFailure(error: NodeJS.ErrnoException & { rawPacket?: Buffer }): H
         : new HoldfastError("HF_HEAD_TOO_LARGE", "head larger than limits.head", cause);
     }
     case "HPE_INVALID_VERSION":
+    case "HPE_PAUSED_H2_UPGRADE":
       return new HoldfastError("HF_VERSION_NOT_SUPPORTED", "not HTTP/1.0 or HTTP/1.1", cause);
+    case "HPE_INVALID_CONTENT_LENGTH":
+      if (error.reason === "Content-Length overflow") {
+        return new HoldfastError("HF_BODY_TOO_LARGE", "Content-Length is larger than can be counted", cause);
+      }
+      return new HoldfastError("HF_BAD_FRAMING", `the end of the request cannot be told (${error.code})`, cause);
     case "HPE_INVALID_TRANSFER_ENCODING":
     case "HPE_UNEXPECTED_CONTENT_LENGTH":
-    case "HPE_INVALID_CONTENT_LENGTH":
+    case "HPE_CHUNK_EXTENSIONS_OVERFLOW":
     case "HPE_INVALID_CHUNK_SIZE":
       return new HoldfastError("HF_BAD_FRAMING", `the end of the request cannot be told (${error.code})`, cause);
     default:
