@@ -5,7 +5,7 @@
  */
 import { randomBytes } from "node:crypto";
 import type { Logger as PinoLogger } from "pino";
-import { type Admin, startAdmin } from "./admin/http.ts";
+import { startAdmin } from "./admin/http.ts";
 import type { LogLevel, SidecarState, SidecarView } from "./admin/view.ts";
 import type { Environment, LoadedConfig } from "./config/load.ts";
 import type {
@@ -17,12 +17,12 @@ import type {
   UpstreamTls,
 } from "./config/sidecar-config.ts";
 import { HoldfastError } from "./errors.ts";
-import type { Connection, Direction, Filter, Plugin, PluginContext, PluginFailure } from "./plugin/api.ts";
+import type { Connection, Direction, Filter, Plugin, PluginContext, PluginFailure, Side } from "./plugin/api.ts";
 import { Chain, type ChainLink } from "./plugin/chain.ts";
 import type { LoadedPlugin } from "./plugin/loader.ts";
 import { Backends } from "./proxy/backends.ts";
 import { ProxyDirection } from "./proxy/direction.ts";
-import { type Drained, drainDirections } from "./proxy/drain.ts";
+import { Drain, type Drained } from "./proxy/drain.ts";
 import type { ForwarderFactory } from "./proxy/forwarder.ts";
 import { httpProxy3Forwarder } from "./proxy/http-proxy-3/forwarder.ts";
 import { OpenConnections } from "./proxy/open-connections.ts";
@@ -59,7 +59,10 @@ export interface Sidecar {
   };
   /** What the admin API shows. */
   readonly view: SidecarView;
-  /** Finishes what is in flight, then closes everything. Later calls wait for the same end. */
+  /**
+   * Finishes what is in flight, inbound before outbound, then closes everything. What {@link SidecarView.drain} began
+   * goes on; later calls wait for the same end.
+   */
   drain(): Promise<Drained>;
   /** Resolves when a drain is over, whether a call, a signal or the admin API began it. */
   readonly drained: Promise<Drained>;
@@ -70,12 +73,14 @@ export interface Sidecar {
 /**
  * Starts a sidecar: resolves when every listener is up.
  *
- * @throws HoldfastError `HF_CONFIG` when a listener or a plugin cannot start; what was started is closed again
+ * @throws HoldfastError `HF_CONFIG` when listeners or plugins cannot start, with a line for each of them; what was
+ *   started is closed again
  */
 export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
   const { config } = options.loaded;
   const log = options.log;
   const started: (() => unknown)[] = [];
+  const failures: unknown[] = [];
   let state: SidecarState = "starting";
 
   const telemetry = startTelemetry({ ...options, config: config.telemetry, service: config.service, version: VERSION });
@@ -89,11 +94,14 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
     backends,
     sweep,
     instance: randomBytes(4).toString("hex"),
+    started,
+    failures,
   };
 
   try {
-    const inbound = config.inbound && (await startInbound(config.inbound, surroundings, started));
-    const outbound = config.outbound && (await startOutbound(config.outbound, surroundings, started));
+    const inbound = config.inbound && (await buildInbound(config.inbound, surroundings));
+    const outbound = config.outbound && (await buildOutbound(config.outbound, surroundings));
+    if (failures.length > 0) throw startFailure(failures);
     const directions = [inbound, outbound].filter((direction) => direction !== undefined);
     backends.subscribe((backend) => {
       for (const direction of directions) {
@@ -101,27 +109,22 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
       }
     });
 
-    const force = Promise.withResolvers<void>();
-    const end = Promise.withResolvers<Drained>();
-    // Whoever began the drain is told of its failure too; nobody has to listen here.
-    end.promise.catch(() => {});
-    let draining: Promise<Drained> | undefined;
-    const drain = (): Promise<Drained> => {
-      draining ??= (async () => {
+    const drain = new Drain({
+      inbound,
+      outbound,
+      config: config.drain,
+      log,
+      onBegin() {
         state = "draining";
-        log.info({}, "draining");
-        const drained = await drainDirections(inbound, outbound, config.drain, force.promise);
-        for (const direction of directions) await direction.close();
+      },
+      async close() {
+        await Promise.all(directions.map((direction) => direction.close()));
         await telemetry.shutdown();
         state = "stopped";
-        log.info(drained, "drained");
         // Last, so that /readyz and /metrics answer until the end.
-        await admin.close();
-        return drained;
-      })();
-      end.resolve(draining);
-      return draining;
-    };
+        await admin?.close();
+      },
+    });
 
     const view: SidecarView = {
       service: config.service,
@@ -152,12 +155,20 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
       set logLevel(level) {
         log.level = level;
       },
-      drain,
+      drain: () => drain.begin(),
       backends,
       prometheusText: () => telemetry.prometheusText(),
     };
-    const admin: Admin = await startAdmin({ view, listen: config.admin.listen, log: log.child({ part: "admin" }) });
-    started.push(() => admin.close());
+
+    // Not before every plugin is set up: what listens can serve.
+    for (const direction of directions) await direction.start().catch((error: unknown) => failures.push(error));
+    const adminLog = log.child({ part: "admin" });
+    const admin = await startAdmin({ view, listen: config.admin.listen, log: adminLog }).catch((error: unknown) => {
+      failures.push(error);
+      return undefined;
+    });
+    started.push(() => admin?.close());
+    if (admin === undefined || failures.length > 0) throw startFailure(failures);
 
     state = "running";
     const addresses = { inbound: inbound?.address, outbound: outbound?.address, admin: admin.address };
@@ -168,12 +179,9 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
     return {
       addresses,
       view,
-      drain,
-      drained: end.promise,
-      async stop() {
-        force.resolve();
-        return await drain();
-      },
+      drain: () => drain.release(),
+      drained: drain.end,
+      stop: () => drain.force(),
     };
   } catch (error) {
     for (const stop of started.reverse()) await stop();
@@ -189,39 +197,34 @@ interface Surroundings extends SidecarOptions {
   readonly sweep: Sweep;
   /** Tells this process from others of the same service, to recognise a loop. */
   readonly instance: string;
+  /** What undoes each step of the start, in its order. */
+  readonly started: (() => unknown)[];
+  /** What could not be started so far. The start goes on, so that all of it is told at once. */
+  readonly failures: unknown[];
 }
 
-async function startInbound(
-  inbound: InboundConfig,
-  surroundings: Surroundings,
-  started: (() => unknown)[],
-): Promise<ProxyDirection> {
+async function buildInbound(inbound: InboundConfig, surroundings: Surroundings): Promise<ProxyDirection> {
   const router = inboundRouter(inbound.upstream, surroundings.backends);
   const tls = new Map<string, UpstreamTls>();
   addTls(tls, inbound.upstream);
-  return await startDirection("inbound", inbound, router, tls, surroundings, started);
+  return await buildDirection("inbound", inbound, router, tls, surroundings);
 }
 
-async function startOutbound(
-  outbound: OutboundConfig,
-  surroundings: Surroundings,
-  started: (() => unknown)[],
-): Promise<ProxyDirection> {
+async function buildOutbound(outbound: OutboundConfig, surroundings: Surroundings): Promise<ProxyDirection> {
   const router = outboundRouter(outbound, surroundings.backends);
   const tls = new Map<string, UpstreamTls>();
   for (const route of outbound.routes) addTls(tls, route.upstream);
-  return await startDirection("outbound", outbound, router, tls, surroundings, started);
+  return await buildDirection("outbound", outbound, router, tls, surroundings);
 }
 
-async function startDirection(
+async function buildDirection(
   name: Direction,
   settings: InboundConfig | OutboundConfig,
   router: ReturnType<typeof inboundRouter>,
   tls: ReadonlyMap<string, UpstreamTls>,
   surroundings: Surroundings,
-  started: (() => unknown)[],
 ): Promise<ProxyDirection> {
-  const { config, sweep } = surroundings;
+  const { config, sweep, started } = surroundings;
   const log = surroundings.log.child({ direction: name });
   const connections = new OpenConnections();
   const links = await setUpFilters(name, connections, surroundings);
@@ -253,7 +256,6 @@ async function startDirection(
     direction.cut();
     await direction.close();
   });
-  await direction.start();
   return direction;
 }
 
@@ -261,7 +263,7 @@ async function startDirection(
 async function setUpFilters(
   direction: Direction,
   connections: OpenConnections,
-  { config, plugins, telemetry, log }: Surroundings,
+  { config, plugins, telemetry, log, failures }: Surroundings,
 ): Promise<ChainLink[]> {
   const links: ChainLink[] = telemetry
     .filters(direction)
@@ -272,15 +274,20 @@ async function setUpFilters(
   }
   for (const { plugin, entry, config: pluginConfig } of plugins) {
     if (!entry.directions.includes(direction)) continue;
-    const filter = await setUp(plugin, {
+    const context = {
       config: pluginConfig,
       direction,
       service: config.service,
       log: log.child({ direction, plugin: plugin.name }),
       connections,
-      countConnections: (side) => connections.count(side),
-    });
-    links.push({ name: plugin.name, filter, onError: entry.onError, requestTimeoutMs: entry.requestTimeoutMs });
+      countConnections: (side: Side) => connections.count(side),
+    };
+    try {
+      const filter = await setUp(plugin, context);
+      links.push({ name: plugin.name, filter, onError: entry.onError, requestTimeoutMs: entry.requestTimeoutMs });
+    } catch (error) {
+      failures.push(error);
+    }
   }
   return links;
 }
@@ -290,13 +297,22 @@ async function setUp(plugin: Plugin<unknown>, context: PluginContext<unknown>): 
   try {
     filter = await plugin.setup(context);
   } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
+    const message = (error instanceof Error ? error.message : String(error)).replaceAll(/\s*\n\s*/g, " ");
     throw new HoldfastError("HF_CONFIG", `plugin ${plugin.name} cannot start ${context.direction}: ${message}`, {
       cause: error,
     });
   }
   if (typeof filter === "object" && filter !== null) return filter;
-  throw new HoldfastError("HF_CONFIG", `plugin ${plugin.name}: setup must return a filter (an object of hooks)`);
+  throw new HoldfastError(
+    "HF_CONFIG",
+    `plugin ${plugin.name} cannot start ${context.direction}: setup must return a filter, an object of hooks`,
+  );
+}
+
+/** One failure with a line for each. */
+function startFailure(failures: readonly unknown[]): HoldfastError {
+  const lines = failures.map((failure) => (failure instanceof Error ? failure.message : String(failure)));
+  return new HoldfastError("HF_CONFIG", lines.join("\n"), { cause: failures[0] });
 }
 
 function addTls(tls: Map<string, UpstreamTls>, upstream: InboundConfig["upstream"]): void {

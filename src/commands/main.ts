@@ -37,9 +37,12 @@ function explain(error: unknown): ExitCode {
     process.stderr.write(`${error.message}\n`);
     return 2;
   }
-  // Our own errors say in one line what to do; others need the place they came from.
-  const text = error instanceof HoldfastError ? error.message : error instanceof Error ? error.stack : String(error);
-  process.stderr.write(`holdfast: ${text}\n`);
+  if (error instanceof HoldfastError) {
+    // One line each: what is wrong, where, what to do.
+    for (const line of error.message.split("\n")) process.stderr.write(`holdfast: ${line}\n`);
+    return 1;
+  }
+  process.stderr.write(`holdfast: ${error instanceof Error ? error.stack : String(error)}\n`);
   return 1;
 }
 

@@ -5,14 +5,22 @@
  */
 import { isatty } from "node:tty";
 import { load } from "../load.ts";
-import { createLog } from "../log.ts";
-import { openLogDestination } from "../log-destination.ts";
-import { startSidecar } from "../sidecar.ts";
+import { createLog, type Log } from "../log.ts";
+import { type LogDestination, openLogDestination } from "../log-destination.ts";
+import { type Sidecar, startSidecar } from "../sidecar.ts";
 import type { ExitCode } from "./main.ts";
 
 const STDOUT = 1;
 /** How long the end of the log may take to be written. */
 const FLUSH_MS = 1000;
+
+/** A sidecar and where it logs. */
+interface Running {
+  readonly sidecar: Sidecar;
+  readonly log: Log;
+  readonly destination: LogDestination;
+  readonly deadlineMs: number;
+}
 
 /**
  * Runs the sidecar until SIGTERM, SIGINT or the admin API drains it. A second signal ends it at once.
@@ -22,6 +30,36 @@ const FLUSH_MS = 1000;
  * @throws ConfigError when the configuration cannot be used; HoldfastError when a listener or a plugin cannot start
  */
 export async function run(file: string): Promise<ExitCode> {
+  // Listened to from the start: to process 1 of a container a signal that nobody handles does nothing.
+  const interrupted = Promise.withResolvers<undefined>();
+  let onSignal = (signal: NodeJS.Signals): void => {
+    process.stderr.write(`holdfast: ${signal} before the sidecar was ready\n`);
+    interrupted.resolve(undefined);
+  };
+  process.on("SIGTERM", (signal) => onSignal(signal));
+  process.on("SIGINT", (signal) => onSignal(signal));
+
+  const running = await Promise.race([start(file), interrupted.promise]);
+  if (running === undefined) return 0;
+  const { sidecar, log, destination, deadlineMs } = running;
+  let signals = 0;
+  onSignal = (signal) => {
+    signals++;
+    const message =
+      signals === 1 ? `${signal}: draining; a second signal stops at once` : `second signal: stopping at once`;
+    log.info({ signal, deadlineMs }, message);
+    // Their end is awaited below.
+    void (signals === 1 ? sidecar.drain() : sidecar.stop()).catch(() => {});
+  };
+  const { cut } = await sidecar.drained;
+  const code = signals > 1 || cut > 0 ? 1 : 0;
+  if (destination.dropped > 0) log.warn({ dropped: destination.dropped }, "log lines were dropped");
+  log.info({ exitCode: code }, "stopped");
+  await destination.flush(FLUSH_MS);
+  return code;
+}
+
+async function start(file: string): Promise<Running> {
   const { loaded, plugins } = await load(file, process.env);
   const { config } = loaded;
   const destination = openLogDestination(STDOUT);
@@ -37,20 +75,5 @@ export async function run(file: string): Promise<ExitCode> {
   process.on("unhandledRejection", fatal("unhandled rejection"));
 
   const sidecar = await startSidecar({ loaded, plugins, log, env: process.env, output });
-  let signals = 0;
-  const onSignal = (signal: NodeJS.Signals): void => {
-    signals++;
-    const message = signals === 1 ? "draining; a second signal stops at once" : "second signal: stopping at once";
-    log.info({ signal, deadlineMs: config.drain.deadlineMs }, message);
-    // Their end is awaited below.
-    void (signals === 1 ? sidecar.drain() : sidecar.stop()).catch(() => {});
-  };
-  process.on("SIGTERM", onSignal);
-  process.on("SIGINT", onSignal);
-  const { cut } = await sidecar.drained;
-  const code = signals > 1 || cut > 0 ? 1 : 0;
-  if (destination.dropped > 0) log.warn({ dropped: destination.dropped }, "log lines were dropped");
-  log.info({ exitCode: code }, "stopped");
-  await destination.flush(FLUSH_MS);
-  return code;
+  return { sidecar, log, destination, deadlineMs: config.drain.deadlineMs };
 }

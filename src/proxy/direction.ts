@@ -53,7 +53,10 @@ export class ProxyDirection {
   readonly #forwarder: Forwarder;
   readonly #exchanges = new Set<ProxyExchange>();
   #listener: Listener | undefined;
-  #draining = false;
+  /** `performance.now()` since when responses say `Connection: close`. */
+  #drainSinceMs: number | undefined;
+  /** How long a downstream connection must have been idle to be closed, once no new ones are taken. */
+  #idleGraceMs = Number.POSITIVE_INFINITY;
   #drained: (() => void) | undefined;
 
   constructor(options: DirectionOptions) {
@@ -83,7 +86,7 @@ export class ProxyDirection {
       tunnelIdleTimeoutMs: options.tunnelIdleTimeoutMs,
       onRefused: (connection, failure) => this.#refused(connection, failure),
       get draining() {
-        return direction.#draining;
+        return direction.#drainSinceMs !== undefined;
       },
     };
     this.#forwarder = options.forwarder(around);
@@ -108,22 +111,26 @@ export class ProxyDirection {
 
   /** From now on responses say `Connection: close`; new connections are still taken. */
   announceDrain(): void {
-    this.#draining = true;
+    this.#drainSinceMs ??= performance.now();
   }
 
   /**
-   * Takes no new connections, closes idle ones, and waits for those that carry something.
+   * Takes no new connections, closes idle ones, and waits for those that carry something. A connection whose last
+   * response promised to keep it has the grace for one more request, counted from that response or the announcement.
    *
+   * @param idleGraceMs - in milliseconds
    * @returns when no downstream connection is left
    */
-  async drain(): Promise<void> {
-    this.#draining = true;
+  async drain(idleGraceMs: number): Promise<void> {
+    this.announceDrain();
+    this.#idleGraceMs = idleGraceMs;
     this.#listener?.close();
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#drained = resolve;
-    for (const connection of [...this.connections]) if (connection.side === "downstream") connection.drain("drain");
+    this.#sweepDownstream(performance.now());
     this.#checkDrained();
     await promise;
+    this.pools.drain();
   }
 
   /**
@@ -197,11 +204,15 @@ export class ProxyDirection {
 
   readonly #sweep = (nowMs: number): void => {
     for (const exchange of this.#exchanges) exchange.sweep(nowMs);
+    this.#sweepDownstream(nowMs);
+    this.pools.sweep(nowMs);
+  };
+
+  #sweepDownstream(nowMs: number): void {
     for (const connection of this.connections) {
       if (connection.side === "downstream" && connection.state === "idle") this.#sweepIdle(connection, nowMs);
     }
-    this.pools.sweep(nowMs);
-  };
+  }
 
   /** An idle downstream connection: nothing came, or a head that is not complete yet. */
   #sweepIdle(connection: ProxyConnection, nowMs: number): void {
@@ -215,5 +226,7 @@ export class ProxyDirection {
     if (connection.exchanges === 0 && idleMs >= connection.requestTimeouts.headMs) connection.drain("request_timeout");
     else if (idleMs >= connection.idleLimitMs) connection.drain("idle_timeout");
     else if (nowMs - connection.openedAtMs >= connection.keepAlive.maxAgeMs) connection.drain("max_age");
+    else if (nowMs - Math.max(connection.idleSinceMs, this.#drainSinceMs ?? 0) >= this.#idleGraceMs)
+      connection.drain("drain");
   }
 }
