@@ -350,8 +350,8 @@ export class ProxyExchange implements Exchange, Asker {
     if (this.#ended) return;
     this.#ended = true;
     this.#ticket?.cancel();
-    // Still held, so the upstream has not taken the whole request or not given the whole response.
-    this.releaseUpstream(false, error === undefined ? "aborted" : closeReasonOf(error));
+    // What a failed exchange left on its upstream connection is nobody's.
+    if (error !== undefined) this.releaseUpstream(false, closeReasonOf(error));
     this.#around.exchanges.delete(this);
     this.#run.end({
       status: this.status,

@@ -3,8 +3,7 @@
  *
  * What http-proxy-3 2.0.1 would do to a request on its way (`Content-Length: 0` on a chunked DELETE or OPTIONS,
  * joined field lines, names in lower case, `Trailer` removed, paths normalised, `*` turned into `/*`) is mended at its
- * seam: the options object that it fills and gives to node:http is ours, and the two fields that decide what goes on
- * the wire are pinned.
+ * seam: the options object that it fills and gives to node:http is ours, and what decides about the wire is pinned.
  *
  * @module
  */
@@ -12,8 +11,8 @@ import type http from "node:http";
 import type { Socket } from "node:net";
 import { createProxyServer, type ProxyServer } from "http-proxy-3";
 import type { ProxyConnection } from "../connection.ts";
-import { ConnectionAgent } from "./connection-agent.ts";
 import type { RequestBody } from "./request-body.ts";
+import { ResponseEnd } from "./response-end.ts";
 
 /** One attempt, exactly as it must stand on the wire. */
 export interface Attempt {
@@ -35,26 +34,18 @@ export interface AttemptEvents {
   /** 101: the socket is no longer node:http's. */
   upgraded(incoming: http.IncomingMessage, socket: Socket, first: Buffer): void;
   failed(error: NodeJS.ErrnoException): void;
-  /** node:http has finished with the connection. */
-  released(kept: boolean): void;
+  /** node:http has finished with the connection. `clean`: it carried one whole response, and can carry another. */
+  released(clean: boolean): void;
 }
 
 /** Sends attempts through http-proxy-3. */
 export class Carrier {
   readonly #proxy: ProxyServer = createProxyServer({ selfHandleResponse: true });
-  readonly #agents = new WeakMap<ProxyConnection, ConnectionAgent>();
-  readonly #attempts = new WeakMap<http.IncomingMessage, Attempt>();
   readonly #maxHeaderSize: number;
 
   /** @param headBytes - the largest response head that is taken */
   constructor(headBytes: number) {
     this.#maxHeaderSize = headBytes;
-    this.#proxy.on("proxyRes", (incoming, request) => {
-      const attempt = this.#attempts.get(request);
-      if (attempt === undefined) return;
-      this.#agentOf(attempt.connection).response = incoming;
-      attempt.events.response(incoming);
-    });
     // A peer that resets while we write to it: the response's `close` event tells the same, once.
     this.#proxy.on("econnreset", () => {});
   }
@@ -62,16 +53,7 @@ export class Carrier {
   /** Sends one attempt. Events come later, except `failed`, which may come before this returns. */
   send(attempt: Attempt): void {
     const { request, response, connection, body, events } = attempt;
-    this.#attempts.set(request, attempt);
-    const agent = this.#agentOf(connection);
-    agent.onDone = events.released;
-    agent.response = undefined;
-    body.onOutgoing = (outgoing) => {
-      // Node would cut the list silently; maxHeaderSize bounds it.
-      outgoing.maxHeadersCount = 0;
-      outgoing.on("information", ({ statusCode, rawHeaders }) => events.information(statusCode, rawHeaders));
-      outgoing.on("upgrade", (incoming, socket: Socket, first) => events.upgraded(incoming, socket, first));
-    };
+    body.onOutgoing = (outgoing) => watch(outgoing, attempt);
     try {
       this.#proxy.web(
         request,
@@ -79,8 +61,7 @@ export class Carrier {
         {
           // The connection is open already, TLS included: node:http only has to write to it.
           target: { protocol: "http:", host: connection.origin!.host, port: connection.origin!.port },
-          agent,
-          ssl: pinned(attempt, this.#maxHeaderSize),
+          ssl: this.#options(attempt),
           buffer: body,
         },
         (error) => events.failed(error),
@@ -90,18 +71,48 @@ export class Carrier {
     }
   }
 
-  #agentOf(connection: ProxyConnection): ConnectionAgent {
-    let agent = this.#agents.get(connection);
-    if (agent === undefined) {
-      agent = new ConnectionAgent(connection);
-      this.#agents.set(connection, agent);
-    }
-    return agent;
+  /**
+   * Options for node:http in which path, headers and connection stay what they are, whatever is assigned to them. With
+   * a connection and no agent, nobody but our pool decides what becomes of it: http.Agent would take over its reads
+   * while it is idle, and destroy it without telling why.
+   */
+  #options({ connection, target, fields }: Attempt): object {
+    const pin = (value: unknown): PropertyDescriptor => ({ enumerable: true, get: () => value, set: () => {} });
+    return Object.defineProperties(
+      { maxHeaderSize: this.#maxHeaderSize },
+      {
+        path: pin(target),
+        headers: pin(fields),
+        agent: pin(undefined),
+        createConnection: pin(() => {
+          if (!connection.socket.destroyed) return connection.socket;
+          // It closed between the pool's choice and now: a stale connection like any other.
+          throw Object.assign(new Error("the connection is closed"), { code: "ECONNRESET" });
+        }),
+      },
+    );
   }
 }
 
-/** Options for node:http in which path and headers stay what they are, whatever is assigned to them. */
-function pinned(attempt: Attempt, maxHeaderSize: number): object {
-  const pin = (value: unknown): PropertyDescriptor => ({ enumerable: true, get: () => value, set: () => {} });
-  return Object.defineProperties({ maxHeaderSize }, { path: pin(attempt.target), headers: pin(attempt.fields) });
+/** Follows the outgoing request; called before anything of it is sent. */
+function watch(outgoing: http.ClientRequest, { connection, events }: Attempt): void {
+  const { socket } = connection;
+  const end = new ResponseEnd(socket, outgoing.method);
+  // Without an agent node:http would close the connection after the response. What we tell the peer is in our fields.
+  outgoing.shouldKeepAlive = true;
+  // Node would cut the list silently; maxHeaderSize bounds it.
+  outgoing.maxHeadersCount = 0;
+  outgoing.on("response", (incoming) => {
+    end.response = incoming;
+    events.response(incoming);
+  });
+  outgoing.on("information", ({ statusCode, rawHeaders }) => events.information(statusCode, rawHeaders));
+  outgoing.on("upgrade", (incoming, upgraded: Socket, first) => {
+    end.stop();
+    events.upgraded(incoming, upgraded, first);
+  });
+  outgoing.on("close", () => {
+    end.stop();
+    events.released(socket.writable && end.isClean);
+  });
 }

@@ -12,7 +12,6 @@ import { allowedTrailers, splitHopByHop } from "../headers.ts";
 import { checkResponseHead, hasBody } from "../response-rules.ts";
 import { joinSockets } from "../tunnel.ts";
 import type { Carrier } from "./carrier.ts";
-import { bytesAfterResponse } from "./connection-agent.ts";
 import { pairs, RequestBody } from "./request-body.ts";
 
 /** What an exchange needs besides itself. */
@@ -56,9 +55,7 @@ export function runExchange(
   let delimited = true;
   let finished = false;
 
-  // node:http lets go of the upstream connection a tick after the last byte of its response, and says so a microtask
-  // later: an exchange that ended before would still hold it, and cut it.
-  response.on("finish", () => queueMicrotask(finish));
+  response.on("finish", () => finish());
   response.on("close", () => {
     if (upgraded || response.writableFinished) return;
     failure ??= new HoldfastError("HF_DOWNSTREAM_ABORTED", "the downstream connection closed before the end");
@@ -110,10 +107,8 @@ export function runExchange(
         failed(cause) {
           // Of an attempt that was given up, or of an exchange that is answered already.
           if (exchange.upstream !== upstream || finished || failure !== undefined || upgraded) return;
-          if (answer?.complete) {
-            upstream.cut("protocol_error", bytesAfterResponse());
-            return;
-          }
+          // What is wrong came after the response: that concerns the connection, not the exchange.
+          if (answer?.complete) return;
           const error = upstreamError(exchange, cause);
           const retried = exchange.retryAfter(error, {
             closedByPeer: isClosedByPeer(cause),
@@ -125,10 +120,10 @@ export function runExchange(
           if (retried) exchange.attempt(true);
           else fail(error);
         },
-        released(kept) {
+        released(clean) {
           if (exchange.upstream !== upstream || upgraded) return;
-          // Whoever closed it said why; otherwise node's parser did, because of what came after the response.
-          exchange.releaseUpstream(kept, "protocol_error");
+          // Whoever closed it said why; otherwise it is because of what came after the response.
+          exchange.releaseUpstream(clean, "protocol_error");
         },
       },
     });

@@ -60,9 +60,9 @@ export class RequestBody extends Stream {
     return this.#kept !== undefined;
   }
 
-  /** Whether all of it was given to the current attempt. */
+  /** Whether all of it was given to the current attempt, and by that to the kernel. */
   get sent(): boolean {
-    return this.#ended;
+    return this.#ended && this.#outgoing?.writableFinished !== false;
   }
 
   /** Whether reading has begun; before that a peer that waits for 100 has sent nothing. */
