@@ -123,8 +123,8 @@ export class ProxyDirection {
    */
   async drain(idleGraceMs: number): Promise<void> {
     this.announceDrain();
+    await this.#listener?.closeWhenQuiet();
     this.#idleGraceMs = idleGraceMs;
-    this.#listener?.close();
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#drained = resolve;
     this.#sweepDownstream(performance.now());

@@ -12,9 +12,14 @@ import { HoldfastError } from "../errors.ts";
 /** A bound socket. */
 export interface Listener {
   readonly address: HostPort;
-  /** No new connections from here on. */
+  /** No new connections from here on. Those that the kernel holds for us are reset. */
   close(): void;
+  /** The same once the kernel holds none for us, or after a second in which there was no such moment. */
+  closeWhenQuiet(): Promise<void>;
 }
+
+/** How long to wait for a moment without new connections before closing, in milliseconds. */
+const QUIET_MS = 1000;
 
 /**
  * Binds and listens. Nothing is accepted before `accept` is ready, because the returned promise is awaited first.
@@ -23,7 +28,11 @@ export interface Listener {
  * @throws HoldfastError `HF_CONFIG` when the address cannot be bound
  */
 export async function listen(address: HostPort, key: string, accept: (socket: net.Socket) => void): Promise<Listener> {
-  const server = net.createServer({ allowHalfOpen: true, noDelay: true }, accept);
+  let accepted = 0;
+  const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+    accepted++;
+    accept(socket);
+  });
   const bound = Promise.withResolvers<void>();
   server.once("error", (error: NodeJS.ErrnoException) => bound.reject(error));
   server.listen({ host: address.host, port: address.port, backlog: 4096 }, () => bound.resolve());
@@ -45,5 +54,13 @@ export async function listen(address: HostPort, key: string, accept: (socket: ne
   return {
     address: { host: actual.address, port: actual.port },
     close: () => void server.close(),
+    async closeWhenQuiet() {
+      const untilMs = performance.now() + QUIET_MS;
+      for (let before = -1; before !== accepted && performance.now() < untilMs; ) {
+        before = accepted;
+        await new Promise((resolve) => setImmediate(resolve));
+      }
+      server.close();
+    },
   };
 }

@@ -2,7 +2,8 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import net from "node:net";
 import { type TestContext, test } from "node:test";
-import { type OriginConnection, RawPeer, rawOrigin } from "../support/peers.ts";
+import { setTimeout as sleep } from "node:timers/promises";
+import { FORWARDERS, type OriginConnection, RawPeer, rawOrigin } from "../support/peers.ts";
 import { type Running, runSidecar } from "./running.ts";
 
 const OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -175,52 +176,73 @@ test("after POST /drain and a SIGTERM, another signal forces: exit code 1", asyn
   assert.equal(await rest(peer), "");
 });
 
-test("a connection that is idle when the drain begins is answered during the grace, with Connection: close", async (t) => {
-  const sidecar = await runSidecar(t, {
-    inbound: { listen: LISTEN, upstream: await answering(t) },
-    drain: { idleGrace: "30m", deadline: "1h" },
+for (const forwarder of FORWARDERS) {
+  test(`${forwarder}: a connection that is idle when the drain begins is answered during the grace, with Connection: close`, async (t) => {
+    const sidecar = await runSidecar(t, {
+      forwarder,
+      inbound: { listen: LISTEN, upstream: await answering(t) },
+      drain: { idleGrace: "30m", deadline: "1h" },
+    });
+    const peer = await RawPeer.connect(t, sidecar.inbound);
+    peer.send(GET);
+    assert.doesNotMatch(await peer.until((text) => text.endsWith("ok")), /connection: close/i);
+    sidecar.signal("SIGTERM");
+    await sidecar.logged("SIGTERM: draining");
+    peer.send(GET);
+    assert.match(await rest(peer), /ok[\s\S]*\r\nConnection: close\r\n[\s\S]*ok$/);
+    // A new connection finds us too.
+    assert.match(await ask(t, sidecar.inbound), /\r\nConnection: close\r\n/);
+    sidecar.signal("SIGTERM");
+    assert.equal((await sidecar.ended()).code, 1);
   });
-  const peer = await RawPeer.connect(t, sidecar.inbound);
-  peer.send(GET);
-  assert.doesNotMatch(await peer.until((text) => text.endsWith("ok")), /connection: close/i);
-  sidecar.signal("SIGTERM");
-  await sidecar.logged("SIGTERM: draining");
-  peer.send(GET);
-  assert.match(await rest(peer), /ok[\s\S]*\r\nConnection: close\r\n[\s\S]*ok$/);
-  // A new connection finds us too.
-  assert.match(await ask(t, sidecar.inbound), /\r\nConnection: close\r\n/);
-  sidecar.signal("SIGTERM");
-  assert.equal((await sidecar.ended()).code, 1);
-});
 
-test("a response that promised keep-alive before the drain keeps its promise: the next request is answered", async (t) => {
-  const origin = await held(t);
-  const sidecar = await runSidecar(t, {
-    inbound: { listen: LISTEN, upstream: origin.url },
-    drain: { idleGrace: "300ms", deadline: "60s" },
+  test(`${forwarder}: a response that promised keep-alive before the drain keeps its promise: the next request is answered`, async (t) => {
+    const origin = await held(t);
+    const sidecar = await runSidecar(t, {
+      forwarder,
+      inbound: { listen: LISTEN, upstream: origin.url },
+      drain: { idleGrace: "300ms", deadline: "60s" },
+    });
+    const peer = await RawPeer.connect(t, sidecar.inbound);
+    peer.send(GET);
+    const first = await origin.next();
+    first.socket.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nbegun");
+    assert.doesNotMatch(await peer.until((text) => text.endsWith("begun")), /connection: close/i);
+    sidecar.signal("SIGTERM");
+    await sidecar.logged("inbound takes no new connections");
+    peer.send(GET);
+    first.socket.write("ended");
+    (await origin.next()).socket.write(OK);
+    assert.match(await rest(peer), /begunended[\s\S]*\r\nConnection: close\r\n[\s\S]*ok$/);
+    assert.equal((await sidecar.ended()).code, 0);
   });
-  const peer = await RawPeer.connect(t, sidecar.inbound);
-  peer.send(GET);
-  const first = await origin.next();
-  first.socket.write("HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nbegun");
-  assert.doesNotMatch(await peer.until((text) => text.endsWith("begun")), /connection: close/i);
-  sidecar.signal("SIGTERM");
-  await sidecar.logged("inbound takes no new connections");
-  peer.send(GET);
-  first.socket.write("ended");
-  (await origin.next()).socket.write(OK);
-  assert.match(await rest(peer), /begunended[\s\S]*\r\nConnection: close\r\n[\s\S]*ok$/);
-  assert.equal((await sidecar.ended()).code, 0);
-});
 
-test("a request whose head is half here when the grace is over is answered", async (t) => {
-  const sidecar = await runSidecar(t, { inbound: { listen: LISTEN, upstream: await answering(t) } });
-  const peer = await RawPeer.connect(t, sidecar.inbound);
-  peer.send(GET.slice(0, 20));
-  await read(sidecar, 20);
-  sidecar.signal("SIGTERM");
-  await sidecar.logged("inbound takes no new connections");
-  peer.send(GET.slice(20));
-  assert.match(await rest(peer), /^HTTP\/1\.1 200 OK\r\n[\s\S]*\r\nConnection: close\r\n[\s\S]*ok$/);
-  assert.equal((await sidecar.ended()).code, 0);
-});
+  test(`${forwarder}: a request whose head is half here when the grace is over is answered`, async (t) => {
+    const sidecar = await runSidecar(t, { forwarder, inbound: { listen: LISTEN, upstream: await answering(t) } });
+    const peer = await RawPeer.connect(t, sidecar.inbound);
+    peer.send(GET.slice(0, 20));
+    await read(sidecar, 20);
+    sidecar.signal("SIGTERM");
+    await sidecar.logged("inbound takes no new connections");
+    peer.send(GET.slice(20));
+    assert.match(await rest(peer), /^HTTP\/1\.1 200 OK\r\n[\s\S]*\r\nConnection: close\r\n[\s\S]*ok$/);
+    assert.equal((await sidecar.ended()).code, 0);
+  });
+
+  test(`${forwarder}: connections that the kernel holds for us when the grace is over are answered`, async (t) => {
+    const sidecar = await runSidecar(t, {
+      forwarder,
+      inbound: { listen: LISTEN, upstream: await answering(t) },
+      drain: { idleGrace: "300ms", deadline: "60s" },
+    });
+    sidecar.signal("SIGTERM");
+    await sidecar.logged("SIGTERM: draining");
+    sidecar.signal("SIGSTOP");
+    const peers = await Promise.all(Array.from({ length: 20 }, () => RawPeer.connect(t, sidecar.inbound)));
+    for (const peer of peers) peer.send(GET);
+    await sleep(400);
+    sidecar.signal("SIGCONT");
+    for (const peer of peers) assert.match(await rest(peer), /\r\nConnection: close\r\n[\s\S]*ok$/);
+    assert.equal((await sidecar.ended()).code, 0);
+  });
+}
