@@ -136,17 +136,22 @@ export class Chain {
     onError = link.onError,
   ): PluginFailure {
     const failure: PluginFailure = { plugin: link.name, hook, error, onError, connection, exchange };
+    this.#announce(failure, this.#links);
+    return failure;
+  }
+
+  #announce(failure: PluginFailure, listeners: readonly ChainLink[]): void {
     this.#report(failure);
-    for (const listener of this.#links) {
+    for (const listener of listeners) {
       if (listener.filter.pluginFailed === undefined) continue;
       try {
         refusePromise(listener.filter.pluginFailed(failure));
-      } catch (second) {
-        // Reported, not passed on: a listener that fails on failures would never end.
-        this.#report({ ...failure, plugin: listener.name, hook: "pluginFailed", error: second });
+      } catch (error) {
+        // The others only: a listener that fails on its own failure would never end.
+        const others = listeners.filter((other) => other !== listener);
+        this.#announce({ ...failure, plugin: listener.name, hook: "pluginFailed", error, onError: "continue" }, others);
       }
     }
-    return failure;
   }
 }
 
