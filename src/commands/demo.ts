@@ -11,7 +11,16 @@ import { inventoryConfig, ordersConfig } from "./demo/configuration.ts";
 import { bold, LiveBlock, phaseLine, progress } from "./demo/display.ts";
 import { type Measured, measure } from "./demo/measure.ts";
 import { NEXT, table, verdict } from "./demo/report.ts";
-import { agentCall, type Call, emptyTally, failed, type Phase, runCaller, type Tally } from "./demo/traffic.ts";
+import {
+  agentCall,
+  type Call,
+  emptyTally,
+  failed,
+  type Phase,
+  pausesIn,
+  runCaller,
+  type Tally,
+} from "./demo/traffic.ts";
 import type { ExitCode } from "./main.ts";
 
 /** Callers through the sidecars, and as many again without them. */
@@ -129,11 +138,12 @@ async function run(
 
   const calls = emptyTally();
   const plainCalls = emptyTally();
+  const pausesMs = pausesIn(seconds);
   const endAtMs = startedAtMs + seconds * 1000;
   const callers = (origin: string, tally: Tally, onPhase: (phase: Phase) => void): Promise<void>[] =>
     Array.from({ length: CALLERS }, (_, index) => {
       const call: Call = agentCall(origin);
-      return runCaller({ call, tally, index, endAtMs, signal, onPhase: index === 0 ? onPhase : () => {} });
+      return runCaller({ call, tally, index, pausesMs, endAtMs, signal, onPhase: index === 0 ? onPhase : () => {} });
     });
   await Promise.all([
     ...callers(orders.inbound, calls, onPhase),

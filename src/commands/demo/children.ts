@@ -3,11 +3,12 @@
  *
  * @module
  */
-import { type ChildProcess, fork, spawn } from "node:child_process";
+import { type ChildProcess, fork } from "node:child_process";
 import { once } from "node:events";
 import path from "node:path";
 import { createInterface } from "node:readline";
 import { text } from "node:stream/consumers";
+import { pathToFileURL } from "node:url";
 import type { HostPort } from "../../config/sidecar-config.ts";
 import type { Listening, UseProxy } from "./services/serve.ts";
 
@@ -48,7 +49,6 @@ export interface SidecarOutput {
 export async function startService(name: "orders" | "inventory"): Promise<Service> {
   // A process group of its own: Ctrl-C is for the demo, which then ends its processes in order.
   const child = fork(path.join(import.meta.dirname, "services", `${name}${EXTENSION}`), { detached: true });
-  endWithUs(child);
   const [{ port }] = (await first(child, name, once(child, "message"))) as [Listening];
   return {
     port,
@@ -64,14 +64,14 @@ export async function startService(name: "orders" | "inventory"): Promise<Servic
  */
 export async function startSidecar(name: string, file: string, output: SidecarOutput): Promise<SidecarProcess> {
   const main = path.join(import.meta.dirname, "..", "..", `main${EXTENSION}`);
-  const child = spawn(process.execPath, [main, "run", "--config", file], {
+  const child = fork(main, ["run", "--config", file], {
     detached: true,
-    stdio: ["ignore", "pipe", "pipe"],
+    stdio: ["ignore", "pipe", "pipe", "ipc"],
+    execArgv: ["--import", pathToFileURL(path.join(import.meta.dirname, `end-with-demo${EXTENSION}`)).href],
     env: withoutOwnVariables(process.env),
   });
-  endWithUs(child);
   const ready = Promise.withResolvers<Addresses>();
-  createInterface({ input: child.stdout }).on("line", (line) => {
+  createInterface({ input: child.stdout! }).on("line", (line) => {
     const entry = logEntry(line);
     if (entry === undefined) output.trace(name, line);
     else if (entry.addresses !== undefined) ready.resolve(entry.addresses);
@@ -123,13 +123,6 @@ async function first<T>(child: ChildProcess, name: string, awaited: Promise<T>):
   // Once it is ready its end is awaited by `stop` alone.
   ended.catch(() => {});
   return await Promise.race([awaited, ended]);
-}
-
-/** Whatever ends this process ends the child: nothing else would, in a process group of its own. */
-function endWithUs(child: ChildProcess): void {
-  const kill = (): void => void child.kill("SIGKILL");
-  process.on("exit", kill);
-  child.on("exit", () => process.off("exit", kill));
 }
 
 async function end(child: ChildProcess): Promise<void> {

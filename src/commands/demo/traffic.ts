@@ -31,9 +31,24 @@ const STEADY_GAP_MS = 100;
  * know how long its peer keeps a connection meets the close after 6 s.
  */
 const PAUSES_MS = [5000, 6000, 6000];
-/** Least time for the calls after a pause. */
-const AFTER_PAUSE_MS = 200;
+/** About how long one round of calls takes. */
+const ROUND_MS = 500;
 const CALL_TIMEOUT_MS = 10_000;
+
+/**
+ * The pauses between rounds of calls that fit into a time, in milliseconds. They are fixed before the traffic starts, so
+ * that a slow machine shows the same, if a little later.
+ */
+export function pausesIn(seconds: number): number[] {
+  const pauses: number[] = [];
+  let leftMs = seconds * 1000 - ROUND_MS;
+  for (;;) {
+    const pauseMs = PAUSES_MS[pauses.length % PAUSES_MS.length]!;
+    leftMs -= pauseMs + ROUND_MS;
+    if (leftMs < 0) return pauses;
+    pauses.push(pauseMs);
+  }
+}
 
 /** What a caller runs with. */
 export interface CallerOptions {
@@ -41,7 +56,9 @@ export interface CallerOptions {
   readonly tally: Tally;
   /** Place among the callers, from 0; the first one logs out before each pause. */
   readonly index: number;
-  /** `performance.now()` when it stops. */
+  /** Between its rounds of calls. */
+  readonly pausesMs: readonly number[];
+  /** `performance.now()` until which it makes a call now and then after the last round. */
   readonly endAtMs: number;
   readonly signal: AbortSignal;
   readonly onPhase: (phase: Phase) => void;
@@ -49,24 +66,29 @@ export interface CallerOptions {
 
 /** Runs one caller to its end. Never rejects. */
 export async function runCaller(options: CallerOptions): Promise<void> {
-  const { index, endAtMs, signal, onPhase } = options;
-  for (let round = 0; !signal.aborted; round++) {
-    onPhase({ kind: "calls" });
-    for (let at = 0; at < CALLS_PER_ROUND && !signal.aborted; at++) {
-      if (at > 0) await pause(GAP_MS, signal);
-      // The first call after a pause must be one that nobody may send twice.
-      await count(options, at % 3 === 0 ? "POST" : "GET", "/orders");
-    }
-    const pauseMs = PAUSES_MS[round % PAUSES_MS.length]!;
-    if (endAtMs - performance.now() < pauseMs + AFTER_PAUSE_MS) break;
+  const { index, pausesMs, endAtMs, signal, onPhase } = options;
+  await makeCalls(options);
+  for (const pauseMs of pausesMs) {
+    if (signal.aborted) return;
     if (index === 0) await count(options, "POST", "/logout");
     onPhase({ kind: "pause", pauseMs });
     // A millisecond apart, so that together they cover the moment at which the server closes.
     await pause(pauseMs - 2 + (index % 4), signal);
+    await makeCalls(options);
   }
   while (performance.now() < endAtMs && !signal.aborted) {
     await pause(STEADY_GAP_MS, signal);
     await count(options, "GET", "/orders");
+  }
+}
+
+async function makeCalls(options: CallerOptions): Promise<void> {
+  const { signal, onPhase } = options;
+  if (!signal.aborted) onPhase({ kind: "calls" });
+  for (let at = 0; at < CALLS_PER_ROUND && !signal.aborted; at++) {
+    if (at > 0) await pause(GAP_MS, signal);
+    // The first call after a pause must be one that nobody may send twice.
+    await count(options, at % 3 === 0 ? "POST" : "GET", "/orders");
   }
 }
 
