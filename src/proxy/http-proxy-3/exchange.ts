@@ -109,6 +109,7 @@ export function runExchange(
           if (exchange.upstream !== upstream || finished || failure !== undefined || upgraded) return;
           // What is wrong came after the response: that concerns the connection, not the exchange.
           if (answer?.complete) return;
+          if (answer !== undefined && isClosedByPeer(cause)) return truncated();
           const error = upstreamError(exchange, cause);
           const retried = exchange.retryAfter(error, {
             closedByPeer: isClosedByPeer(cause),
