@@ -5,7 +5,7 @@
  */
 import type { Socket } from "node:net";
 import type { HostPort, Limits, UpstreamTls } from "../config/sidecar-config.ts";
-import type { HoldfastError } from "../errors.ts";
+import { HoldfastError } from "../errors.ts";
 import type { Direction, Logger } from "../plugin/api.ts";
 import type { Chain } from "../plugin/chain.ts";
 import { ProxyConnection } from "./connection.ts";
@@ -141,6 +141,8 @@ export class ProxyDirection {
   cut(): number {
     this.#listener?.close();
     const cut = this.#exchanges.size;
+    const why = new HoldfastError("HF_DRAINING", "cut: the drain's deadline came, or it was told to stop at once");
+    for (const exchange of this.#exchanges) exchange.cutBecause = why;
     for (const connection of [...this.connections]) connection.cut("drain");
     return cut;
   }

@@ -108,6 +108,8 @@ export class ProxyExchange implements Exchange, Asker {
   requestComplete = false;
   /** `performance.now()` of the last byte that moved. */
   progressAtMs: number = this.startedAtMs;
+  /** Set when we cut its connections ourselves: the forwarder only sees them close. */
+  cutBecause: HoldfastError | undefined;
   /** Whether the current attempt must have a connection that was never used. */
   fresh = false;
 
@@ -346,9 +348,10 @@ export class ProxyExchange implements Exchange, Asker {
   }
 
   /** Over. Runs once; later calls do nothing. */
-  end(error: HoldfastError | undefined): void {
+  end(failure: HoldfastError | undefined): void {
     if (this.#ended) return;
     this.#ended = true;
+    const error = this.cutBecause ?? failure;
     this.#ticket?.cancel();
     // What a failed exchange left on its upstream connection is nobody's.
     if (error !== undefined) this.releaseUpstream(false, closeReasonOf(error));
