@@ -69,6 +69,8 @@ async function start(file: string): Promise<Running> {
 
   const fatal = (message: string) => (error: unknown) => {
     log.fatal({ err: error }, message);
+    // An end without a word helps nobody, whatever `log.level` says.
+    if (!log.isLevelEnabled("fatal")) process.stderr.write(`holdfast: ${message}: ${stackOf(error)}\n`);
     destination.flush(FLUSH_MS).finally(() => process.exit(1));
   };
   process.on("uncaughtException", fatal("uncaught exception"));
@@ -76,4 +78,8 @@ async function start(file: string): Promise<Running> {
 
   const sidecar = await startSidecar({ loaded, plugins, log, env: process.env, output });
   return { sidecar, log, destination, deadlineMs: config.drain.deadlineMs };
+}
+
+function stackOf(error: unknown): string {
+  return error instanceof Error && error.stack !== undefined ? error.stack : String(error);
 }
