@@ -80,24 +80,70 @@ export function isFieldValue(text: string): boolean {
   return !BAD_VALUE.test(text);
 }
 
+/** Of lines that are still text, four numbers each: where the name begins and ends, where the value begins and ends. */
+export type Offsets = number[];
+
+const NO_OFFSETS: Offsets = [];
+
 /** Field lines in a flat array, name and value in turn, as they stand on the wire. */
 export class FieldList implements HeaderList {
-  readonly #flat: string[];
+  /** `null` while the lines are still text. */
+  #flat: string[] | null;
+  readonly #text: string;
+  readonly #offsets: Offsets;
+  /** Lines added to the text, each with its CRLF. */
+  #added = "";
 
-  constructor(flat: string[] = []) {
+  /** @param flat - names and values in turn; used, not copied. `null`: the lines are text */
+  constructor(flat: string[] | null = [], text = "", offsets: Offsets = NO_OFFSETS) {
     this.#flat = flat;
+    this.#text = text;
+    this.#offsets = offsets;
+  }
+
+  /** Lines that are still text: look-ups read it, and only a change of one of them takes it apart. */
+  static ofText(text: string, offsets: Offsets): FieldList {
+    return new FieldList(null, text, offsets);
   }
 
   /** Name, value, name, value, …; core may use and change it directly. */
   get flat(): string[] {
-    return this.#flat;
+    return this.#flat ?? this.#takeApart();
+  }
+
+  /** Every line with its CRLF, as it goes on the wire. */
+  toText(): string {
+    let out = "";
+    if (this.#flat !== null) {
+      const flat = this.#flat;
+      for (let at = 0; at < flat.length; at += 2) out += `${flat[at]}: ${flat[at + 1]}\r\n`;
+      return out;
+    }
+    const text = this.#text;
+    const offsets = this.#offsets;
+    // Neighbouring lines go as one piece.
+    for (let at = 0; at < offsets.length; ) {
+      const start = offsets[at]!;
+      let end = lineEnd(text, offsets[at + 3]!);
+      at += 4;
+      while (at < offsets.length && offsets[at] === end) {
+        end = lineEnd(text, offsets[at + 3]!);
+        at += 4;
+      }
+      out += text.slice(start, end);
+    }
+    return this.#added === "" ? out : out + this.#added;
   }
 
   get size(): number {
-    return this.flat.length / 2;
+    return this.#flat === null && this.#added === "" ? this.#offsets.length / 4 : this.flat.length / 2;
   }
 
   get(name: string): string | undefined {
+    if (this.#flat === null && this.#added === "") {
+      const at = this.#seek(name);
+      return at === -1 ? undefined : this.#text.slice(this.#offsets[at + 2]!, this.#offsets[at + 3]!);
+    }
     const at = this.#find(name.toLowerCase());
     return at === -1 ? undefined : this.flat[at + 1];
   }
@@ -110,6 +156,7 @@ export class FieldList implements HeaderList {
   }
 
   has(name: string): boolean {
+    if (this.#flat === null && this.#added === "") return this.#seek(name) !== -1;
     return this.#find(name.toLowerCase()) !== -1;
   }
 
@@ -120,7 +167,8 @@ export class FieldList implements HeaderList {
 
   append(name: string, value: string): void {
     this.#assertWritable(name, value);
-    this.flat.push(name, value);
+    if (this.#flat === null) this.#added += `${name}: ${value}\r\n`;
+    else this.#flat.push(name, value);
   }
 
   delete(name: string): boolean {
@@ -130,6 +178,10 @@ export class FieldList implements HeaderList {
 
   /** `set` for core: no field is reserved, nothing is checked. */
   write(name: string, value: string): void {
+    if (this.#flat === null && this.#added === "" && this.#seek(name) === -1) {
+      this.#added = `${name}: ${value}\r\n`;
+      return;
+    }
     const wanted = name.toLowerCase();
     const at = this.#find(wanted);
     if (at === -1) {
@@ -142,11 +194,38 @@ export class FieldList implements HeaderList {
 
   /** `delete` for core. */
   remove(name: string): boolean {
+    if (this.#flat === null && this.#added === "" && this.#seek(name) === -1) return false;
     return this.#removeFrom(name.toLowerCase(), 0);
   }
 
   *[Symbol.iterator](): Iterator<HeaderField> {
     for (let at = 0; at < this.flat.length; at += 2) yield [this.flat[at]!, this.flat[at + 1]!];
+  }
+
+  #takeApart(): string[] {
+    const flat: string[] = [];
+    const text = this.#text;
+    const offsets = this.#offsets;
+    for (let at = 0; at < offsets.length; at += 4) {
+      flat.push(text.slice(offsets[at]!, offsets[at + 1]!), text.slice(offsets[at + 2]!, offsets[at + 3]!));
+    }
+    for (const line of this.#added.split("\r\n")) {
+      const colon = line.indexOf(": ");
+      if (colon !== -1) flat.push(line.slice(0, colon), line.slice(colon + 2));
+    }
+    this.#flat = flat;
+    return flat;
+  }
+
+  /** Index in the offsets of the first line with this name, −1 if there is none. */
+  #seek(name: string): number {
+    const { length } = name;
+    const offsets = this.#offsets;
+    for (let at = 0; at < offsets.length; at += 4) {
+      const start = offsets[at]!;
+      if (offsets[at + 1]! - start === length && sameName(this.#text, start, name)) return at;
+    }
+    return -1;
   }
 
   #find(wanted: string, from = 0): number {
@@ -312,4 +391,22 @@ function mergeHints(first: KeepAliveHint | undefined, second: KeepAliveHint): Ke
     timeoutMs: first?.timeoutMs ?? second.timeoutMs,
     maxRequests: first?.maxRequests ?? second.maxRequests,
   };
+}
+
+/** Whether the text at `start` is this field name, in any case. */
+function sameName(text: string, start: number, name: string): boolean {
+  for (let at = 0; at < name.length; at++) {
+    const a = text.charCodeAt(start + at);
+    const b = name.charCodeAt(at);
+    if (a === b) continue;
+    // Only letters have a case.
+    const letter = a | 0x20;
+    if (letter !== (b | 0x20) || letter < 0x61 || letter > 0x7a) return false;
+  }
+  return true;
+}
+
+/** Where the line ends, CRLF included: white space may stand between a value and it. */
+function lineEnd(text: string, valueEnd: number): number {
+  return text.charCodeAt(valueEnd) === 0x0d ? valueEnd + 2 : text.indexOf("\r\n", valueEnd) + 2;
 }

@@ -4,6 +4,9 @@
  * @module
  */
 
+import { VALUE } from "./characters.ts";
+import { HeadScan, scanFields } from "./head-scanner.ts";
+
 /** Digits of a chunk size: more would not be a safe integer. */
 const MAX_SIZE_DIGITS = 13;
 /** Size line with its extensions; RFC 9112 §7.1.1 asks for a limit. */
@@ -43,6 +46,8 @@ export class ChunkedBody {
   #lineBytes = 0;
   /** Bytes of the current size line that came in earlier feeds. */
   #held = "";
+  /** Where the current trailer line begins. */
+  #lineStart = 0;
 
   /** Follows the next bytes. Nothing is kept of them but an incomplete size line or trailer. */
   feed(bytes: Uint8Array, from: number, to: number): void {
@@ -161,16 +166,26 @@ export class ChunkedBody {
 
   /** @returns whether the section is over; `undefined` when it is not valid */
   #takeTrailerByte(code: number): boolean | undefined {
-    if (this.trailer.length >= MAX_TRAILER_BYTES) return undefined;
+    const { trailer } = this;
+    if (trailer.length >= MAX_TRAILER_BYTES || (VALUE[code] !== 1 && code !== CR && code !== LF)) return undefined;
+    if (trailer.endsWith("\r") !== (code === LF)) return undefined;
     this.trailer += String.fromCharCode(code);
-    if (code !== LF) return code === 0 ? undefined : false;
-    if (!this.trailer.endsWith("\r\n")) return undefined;
-    if (this.trailer === "\r\n") this.trailer = "";
-    else if (this.trailer.endsWith("\r\n\r\n")) this.trailer = this.trailer.slice(0, -2);
-    else return false;
+    if (code !== LF) return false;
+    if (this.trailer === "\r\n") {
+      this.trailer = "";
+      return true;
+    }
+    if (!this.trailer.endsWith("\r\n\r\n")) {
+      scanFields(this.trailer, this.#lineStart, this.trailer.length, scan);
+      this.#lineStart = this.trailer.length;
+      return scan.fault === undefined ? false : undefined;
+    }
+    this.trailer = this.trailer.slice(0, -2);
     return true;
   }
 }
+
+const scan = new HeadScan();
 
 function hexDigit(code: number): number {
   if (code >= 0x30 && code <= 0x39) return code - 0x30;

@@ -7,7 +7,7 @@
  * @module
  */
 import { TOKEN, VALUE } from "./characters.ts";
-import type { Offsets } from "./wire-fields.ts";
+import type { Offsets } from "../headers.ts";
 
 /** What a head's lines said, as far as it matters to the path. One object is used again for every head. */
 export class HeadScan {

@@ -15,10 +15,10 @@ import type { WireResponseHead } from "./response-parser.ts";
 /** Text of the request head for the current attempt. */
 export function requestText(exchange: ProxyExchange, head: WireHead, forwarding: ForwardingFields): string {
   const start = `${head.method} ${head.target} HTTP/1.1\r\n`;
-  if (head.plain === undefined) return `${start}${lines(exchange.upstreamFields())}\r\n`;
+  if (!head.plain) return `${start}${lines(exchange.upstreamFields())}\r\n`;
 
   if (head.authority !== head.receivedAuthority) head.headers.write("Host", head.authority);
-  let text = start + head.plain.toText();
+  let text = start + head.headers.toText();
   if (head.framing.kind === "chunked") text += "Transfer-Encoding: chunked\r\n";
   if (forwarding.xForwarded || forwarding.forwarded) text += forwardedText(exchange, head, forwarding);
   if (forwarding.via !== undefined) text += `Via: ${head.version} ${forwarding.via}\r\n`;
@@ -38,7 +38,7 @@ export function responseText(
   chunked: boolean,
 ): string {
   let text = `HTTP/1.1 ${head.status} ${head.reason}\r\n`;
-  text += head.plain === undefined ? lines(head.headers.flat) : head.plain.toText();
+  text += head.headers.toText();
   if (chunked) {
     text += "Transfer-Encoding: chunked\r\n";
     if (head.hop.trailer.length > 0) text += `Trailer: ${head.hop.trailer.join(", ")}\r\n`;
@@ -57,8 +57,7 @@ export function localText(local: LocalResponse, downstream: ProxyConnection): st
 
 /** Text of an interim response. */
 export function interimText(head: WireResponseHead): string {
-  const fields = head.plain === undefined ? lines(head.headers.flat) : head.plain.toText();
-  return `HTTP/1.1 ${head.status} ${head.reason}\r\n${fields}\r\n`;
+  return `HTTP/1.1 ${head.status} ${head.reason}\r\n${head.headers.toText()}\r\n`;
 }
 
 /** The last chunk with those trailer lines that may be forwarded. */

@@ -5,11 +5,10 @@
  */
 import type { Limits } from "../../config/sidecar-config.ts";
 import { HoldfastError } from "../../errors.ts";
-import type { FieldList, HopFields } from "../headers.ts";
+import { FieldList, type HopFields } from "../headers.ts";
 import { type CheckedHead, checkRequestHead, type Framing, isAuthority } from "../request-rules.ts";
 import { METHOD, TARGET } from "./characters.ts";
 import { HeadScan, scanFields, takeApart } from "./head-scanner.ts";
-import { WireFields } from "./wire-fields.ts";
 
 /** A {@link CheckedHead} that may still be text. */
 export class WireHead implements CheckedHead {
@@ -24,11 +23,11 @@ export class WireHead implements CheckedHead {
   readonly form: CheckedHead["form"];
   readonly expectsContinue: boolean;
   /** The fields are as they came and may be sent as text: `Host` is among them, nobody forwarded it before us. */
-  readonly plain: WireFields | undefined;
+  readonly plain: boolean;
   /** {@link authority} as it came. */
   readonly receivedAuthority: string;
 
-  constructor(checked: CheckedHead, plain: WireFields | undefined) {
+  constructor(checked: CheckedHead, plain: boolean) {
     this.method = checked.method;
     this.target = checked.target;
     this.scheme = checked.scheme;
@@ -55,10 +54,6 @@ function hop(close: boolean, keepAlive: boolean): HopFields {
   return { close, keepAlive, hint: undefined, trailers: false, upgrade: undefined, transferCodings: [], trailer: [] };
 }
 
-/** Host values found valid lately; a peer says the same one in every request. */
-const knownHosts = new Set<string>();
-const MAX_KNOWN_HOSTS = 256;
-
 /**
  * Parses one request head.
  *
@@ -80,7 +75,7 @@ export function parseRequestHead(text: string, limits: Limits, secure: boolean):
   const version = requestVersion(text, targetEnd + 1);
   const fieldsStart = targetEnd + 11;
   const fieldsEnd = text.length - 2;
-  const method = text.slice(0, methodEnd);
+  const method = methodOf(text, methodEnd);
   const target = text.slice(targetStart, targetEnd);
 
   scanFields(text, fieldsStart, fieldsEnd, scan);
@@ -99,12 +94,12 @@ export function parseRequestHead(text: string, limits: Limits, secure: boolean):
     text.length <= limits.headBytes;
   if (!ordinary) {
     const fields = takeApart(text, fieldsStart, fieldsEnd);
-    return new WireHead(checkRequestHead({ method, target, version, fields, secure }, limits), undefined);
+    return new WireHead(checkRequestHead({ method, target, version, fields, secure }, limits), false);
   }
   const { offsets, host } = scan;
   const authority = text.slice(offsets[host + 2]!, offsets[host + 3]!);
   if (!isKnownHost(authority)) throw new HoldfastError("HF_BAD_HOST", "Host is not a host with an optional port");
-  const headers = new WireFields(text, offsets);
+  const headers = FieldList.ofText(text, offsets);
   return new WireHead(
     {
       method,
@@ -122,7 +117,7 @@ export function parseRequestHead(text: string, limits: Limits, secure: boolean):
       form: "origin",
       expectsContinue: false,
     },
-    headers,
+    true,
   );
 }
 
@@ -135,13 +130,33 @@ function requestVersion(text: string, at: number): "1.0" | "1.1" {
   throw bad("the request line does not end in HTTP/1.0 or HTTP/1.1");
 }
 
+// Peers say the same host in every request: the last one that was found valid is kept.
+let lastHost = "";
+
 function isKnownHost(host: string): boolean {
-  if (knownHosts.has(host)) return true;
-  if (host !== "" && !isAuthority(host)) return false;
-  if (knownHosts.size >= MAX_KNOWN_HOSTS) knownHosts.clear();
+  if (host === lastHost) return true;
+  if (!isAuthority(host)) return host === "";
   // A copy: a slice would keep the whole head alive.
-  knownHosts.add(Buffer.from(host, "latin1").toString("latin1"));
+  lastHost = Buffer.from(host, "latin1").toString("latin1");
   return true;
+}
+
+/** The method without a slice of the head where it is a usual one. */
+function methodOf(text: string, end: number): string {
+  switch (end) {
+    case 3:
+      if (text.startsWith("GET")) return "GET";
+      if (text.startsWith("PUT")) return "PUT";
+      break;
+    case 4:
+      if (text.startsWith("POST")) return "POST";
+      if (text.startsWith("HEAD")) return "HEAD";
+      break;
+    case 6:
+      if (text.startsWith("DELETE")) return "DELETE";
+      break;
+  }
+  return text.slice(0, end);
 }
 
 function bad(what: string): HoldfastError {

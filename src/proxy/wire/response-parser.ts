@@ -5,11 +5,10 @@
  */
 import { HoldfastError } from "../../errors.ts";
 import type { KeepAliveHint, ResponseHead } from "../../plugin/api.ts";
-import { type FieldList, type HopFields, parseKeepAlive, splitHopByHop } from "../headers.ts";
+import { FieldList, type HopFields, parseKeepAlive, splitHopByHop } from "../headers.ts";
 import { checkResponseHead, hasBody } from "../response-rules.ts";
 import { VALUE } from "./characters.ts";
 import { HeadScan, scanFields, takeApart } from "./head-scanner.ts";
-import { WireFields } from "./wire-fields.ts";
 
 /** How a response body ends. */
 export type BodyEnd = "none" | "length" | "chunked" | "close";
@@ -24,8 +23,6 @@ export class WireResponseHead implements ResponseHead {
   readonly ends: BodyEnd;
   /** Body bytes when {@link ends} is `length`. */
   readonly bodyBytes: number;
-  /** The fields are as they came and may be sent as text. */
-  readonly plain: WireFields | undefined;
   readonly hasDate: boolean;
 
   constructor(parts: Omit<WireResponseHead, never>) {
@@ -36,7 +33,6 @@ export class WireResponseHead implements ResponseHead {
     this.hop = parts.hop;
     this.ends = parts.ends;
     this.bodyBytes = parts.bodyBytes;
-    this.plain = parts.plain;
     this.hasDate = parts.hasDate;
   }
 }
@@ -74,9 +70,9 @@ export function parseResponseHead(text: string, method: string, maxFields: numbe
     const ends = checkResponseHead(method, status, flat);
     const { end: headers, hop } = splitHopByHop(flat);
     const bodyBytes = ends === "length" ? Number(headers.get("content-length")) : 0;
-    return new WireResponseHead({ status, reason, version, headers, hop, ends, bodyBytes, plain: undefined, hasDate });
+    return new WireResponseHead({ status, reason, version, headers, hop, ends, bodyBytes, hasDate });
   }
-  const headers = new WireFields(text, scan.offsets);
+  const headers = FieldList.ofText(text, scan.offsets);
   const bodied = hasBody(method, status);
   const ends = !bodied ? "none" : scan.chunked ? "chunked" : scan.contentLength !== -1 ? "length" : "close";
   return new WireResponseHead({
@@ -87,7 +83,6 @@ export function parseResponseHead(text: string, method: string, maxFields: numbe
     hop: hopOf(text),
     ends,
     bodyBytes: ends === "length" ? scan.contentLength : 0,
-    plain: headers,
     hasDate,
   });
 }
