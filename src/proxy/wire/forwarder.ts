@@ -24,6 +24,8 @@ export function wireForwarder(around: ExchangeSurroundings): Forwarder {
       other ??= httpProxy3Forwarder(around);
       connection.socket.unshift(bytes);
       other.accept(connection);
+      // The lane paused it, so that no byte got lost between the two.
+      connection.socket.resume();
     },
     refuse: (connection, failure) => refuseConnection(around, connection, failure),
   };
