@@ -87,19 +87,27 @@ export class RawPeer {
   received = "";
   /** Whether the other side ended or closed. */
   ended = false;
+  /** Resolves at the next thing that happens; one listener each, however often a test waits. */
+  #next = Promise.withResolvers<void>();
 
   private constructor(socket: Socket) {
     this.socket = socket;
     socket.on("data", (bytes: Buffer) => {
       this.received += bytes.toString("latin1");
+      this.#happened();
     });
-    socket.on("end", () => {
-      this.ended = true;
-    });
-    socket.on("close", () => {
-      this.ended = true;
-    });
+    for (const event of ["end", "close"] as const) {
+      socket.on(event, () => {
+        this.ended = true;
+        this.#happened();
+      });
+    }
     socket.on("error", () => {});
+  }
+
+  #happened(): void {
+    this.#next.resolve();
+    this.#next = Promise.withResolvers<void>();
   }
 
   /** Connects to `http://host:port`; the connection is destroyed when the test ends. */
@@ -120,14 +128,14 @@ export class RawPeer {
   async until(condition: (received: string) => boolean): Promise<string> {
     while (!condition(this.received)) {
       if (this.ended) throw new Error(`the connection ended; received ${JSON.stringify(this.received)}`);
-      await Promise.race([once(this.socket, "data"), once(this.socket, "end"), once(this.socket, "close")]);
+      await this.#next.promise;
     }
     return this.received;
   }
 
   /** Resolves with everything received once the other side has closed. */
   async untilEnd(): Promise<string> {
-    while (!this.ended) await Promise.race([once(this.socket, "end"), once(this.socket, "close")]);
+    while (!this.ended) await this.#next.promise;
     return this.received;
   }
 }
