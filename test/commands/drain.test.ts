@@ -245,4 +245,52 @@ for (const forwarder of FORWARDERS) {
     for (const peer of peers) assert.match(await rest(peer), /\r\nConnection: close\r\n[\s\S]*ok$/);
     assert.equal((await sidecar.ended()).code, 0);
   });
+
+  test(`${forwarder}: a stream and a tunnel that outlast the deadline are cut, counted and logged; exit code 1`, async (t) => {
+    const streaming = await rawOrigin(t, ({ socket }) => {
+      socket.write("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nbegun\r\n");
+    });
+    const silent = await rawOrigin(t, () => {});
+    const sidecar = await runSidecar(t, {
+      forwarder,
+      inbound: { listen: LISTEN, upstream: streaming.url },
+      outbound: { listen: LISTEN },
+      drain: { idleGrace: "0s", deadline: "300ms" },
+    });
+    const stream = await RawPeer.connect(t, sidecar.inbound);
+    stream.send(GET);
+    await stream.until((text) => text.includes("begun"));
+    const tunnel = await RawPeer.connect(t, sidecar.outbound);
+    tunnel.send(`CONNECT 127.0.0.1:${silent.port} HTTP/1.1\r\nHost: 127.0.0.1:${silent.port}\r\n\r\n`);
+    await tunnel.until((text) => text.endsWith("\r\n\r\n"));
+    sidecar.signal("SIGTERM");
+    const { code, log } = await sidecar.ended();
+    assert.equal(code, 1);
+    assert.ok(log.some(({ msg, cut }) => msg === "the drain deadline came: 2 exchanges were cut" && cut === 2));
+    // No last chunk: the peer can tell that it is not whole.
+    assert.match(await stream.untilEnd(), /5\r\nbegun\r\n$/);
+    await tunnel.untilEnd();
+    assert.equal(log.filter(({ part }) => part === "access").length, 2);
+    assert.equal(log.at(-1)?.["msg"], "stopped");
+  });
 }
+
+test("a second signal does not wait for a plugin that never closes", async (t) => {
+  const plugin = `export default {
+    name: "endless", description: "Never closes", apiVersion: 1, config: {},
+    setup: () => ({ close: () => { console.log('{"msg":"closing"}'); return new Promise(() => setInterval(() => {}, 1000)); } }),
+  };\n`;
+  const sidecar = await runSidecar(
+    t,
+    { inbound: { listen: LISTEN, upstream: await answering(t) }, plugins: [{ use: "./endless.js" }] },
+    { files: { "endless.js": plugin, "package.json": { type: "module" } } },
+  );
+  sidecar.signal("SIGTERM");
+  await sidecar.logged("closing");
+  sidecar.signal("SIGTERM");
+  const { code, log } = await sidecar.ended();
+  assert.equal(code, 1);
+  assert.ok(forcedOrNot(log));
+  // It was not waited for until its own time limit.
+  assert.ok(log.every(({ plugin }) => plugin !== "endless"));
+});
