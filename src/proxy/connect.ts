@@ -3,12 +3,6 @@
  *
  * @module
  */
-
-/**
- * Opening an upstream connection: DNS, TCP, TLS, each timed.
- *
- * @module
- */
 import net, { isIP, type Socket } from "node:net";
 import tls from "node:tls";
 import { HoldfastError } from "../errors.ts";
@@ -59,8 +53,6 @@ export interface ConnectOptions {
   readonly timeoutMs: number;
   /** Who reads it; `undefined`: it is read as a stream. */
   readonly reader: SocketReader | undefined;
-  /** Whether our side stays open when the peer ends its own. */
-  readonly halfOpen: boolean;
 }
 
 /**
@@ -86,7 +78,6 @@ export function connect(
     port: origin.port,
     noDelay: true,
     autoSelectFamily: true,
-    allowHalfOpen: options.halfOpen,
     // Under TLS the bytes of the socket are not those to be read.
     ...(reader === undefined || security !== undefined
       ? {}

@@ -4,37 +4,51 @@
  * @module
  */
 import type { Socket } from "node:net";
-
-/** How a tunnel is watched. */
-export interface TunnelWatch {
-  /** Bytes moved; `upstream` says which way. */
-  moved(bytes: number, towards: "upstream" | "downstream"): void;
-  /** Both sides are closed. Called once. */
-  closed(): void;
-}
+import type { ProxyConnection } from "./connection.ts";
+import type { ProxyExchange } from "./exchange.ts";
 
 /**
- * Joins two sockets. Back-pressure and half-closed sides pass through; when one side breaks, so does the other.
+ * Makes a tunnel of the exchange's two connections and runs it to its end. Back-pressure and half-closed sides pass
+ * through; when one side breaks, so does the other. A tunnel that is silent for too long is closed; that is no error.
  *
  * @param downstreamFirst - bytes already read from downstream, sent before the rest
  * @param upstreamFirst - bytes already read from upstream
+ * @param over - called once, when both sides are closed
  */
-export function joinSockets(
-  downstream: Socket,
-  upstream: Socket,
+export function runTunnel(
+  exchange: ProxyExchange,
   downstreamFirst: Buffer,
   upstreamFirst: Buffer,
-  watch: TunnelWatch,
+  over: () => void,
 ): void {
+  const { downstream } = exchange;
+  const upstream = exchange.upstream!;
   let open = 2;
-  downstream.setNoDelay(true);
-  upstream.setNoDelay(true);
-  flow(downstream, upstream, downstreamFirst, "upstream");
-  flow(upstream, downstream, upstreamFirst, "downstream");
+  exchange.steps = {
+    admitted() {},
+    connected() {},
+    abort() {
+      downstream.cut("idle_timeout");
+      upstream.cut("idle_timeout");
+    },
+  };
+  for (const connection of [downstream, upstream]) {
+    connection.protocol = "tunnel";
+    connection.socket.allowHalfOpen = true;
+    connection.socket.setNoDelay(true);
+  }
+  flow(downstream.socket, upstream, downstreamFirst, (bytes) => {
+    exchange.requestBytes += bytes;
+  });
+  flow(upstream.socket, downstream, upstreamFirst, (bytes) => {
+    exchange.responseBytes += bytes;
+  });
 
-  function flow(from: Socket, to: Socket, first: Buffer, towards: "upstream" | "downstream"): void {
+  function flow(from: Socket, other: ProxyConnection, first: Buffer, count: (bytes: number) => void): void {
+    const to = other.socket;
     const send = (bytes: Buffer): void => {
-      watch.moved(bytes.length, towards);
+      count(bytes.length);
+      exchange.progressAtMs = performance.now();
       if (!to.write(bytes)) from.pause();
     };
     if (first.length > 0) send(first);
@@ -44,9 +58,11 @@ export function joinSockets(
     from.once("close", () => {
       // A clean end has been passed on; anything else must not look like one.
       if (from.readableEnded) to.destroySoon();
-      else to.destroy();
+      else other.reset("aborted");
       open--;
-      if (open === 0) watch.closed();
+      if (open > 0) return;
+      exchange.releaseUpstream(true);
+      over();
     });
     from.resume();
   }

@@ -8,11 +8,14 @@
  * @module
  */
 import type http from "node:http";
-import type { Socket } from "node:net";
 import { createProxyServer, type ProxyServer } from "http-proxy-3";
 import type { ProxyConnection } from "../connection.ts";
+import { FieldList } from "../headers.ts";
 import type { RequestBody } from "./request-body.ts";
 import { ResponseEnd } from "./response-end.ts";
+
+/** Methods whose requests node:http leaves without framing when their fields have none. */
+const UNFRAMED: ReadonlySet<string> = new Set(["GET", "HEAD", "DELETE", "OPTIONS", "TRACE", "CONNECT"]);
 
 /** One attempt, exactly as it must stand on the wire. */
 export interface Attempt {
@@ -32,7 +35,7 @@ export interface AttemptEvents {
   /** A 1xx that is not 101. */
   information(status: number, fields: string[]): void;
   /** 101: the socket is no longer node:http's. */
-  upgraded(incoming: http.IncomingMessage, socket: Socket, first: Buffer): void;
+  upgraded(incoming: http.IncomingMessage, first: Buffer): void;
   failed(error: NodeJS.ErrnoException): void;
   /** node:http has finished with the connection. `clean`: it carried one whole response, and can carry another. */
   released(clean: boolean): void;
@@ -76,13 +79,14 @@ export class Carrier {
    * a connection and no agent, nobody but our pool decides what becomes of it: http.Agent would take over its reads
    * while it is idle, and destroy it without telling why.
    */
-  #options({ connection, target, fields }: Attempt): object {
+  #options(attempt: Attempt): object {
+    const { connection, target } = attempt;
     const pin = (value: unknown): PropertyDescriptor => ({ enumerable: true, get: () => value, set: () => {} });
     return Object.defineProperties(
       { maxHeaderSize: this.#maxHeaderSize },
       {
         path: pin(target),
-        headers: pin(fields),
+        headers: pin(framedFields(attempt)),
         agent: pin(undefined),
         createConnection: pin(() => {
           if (!connection.socket.destroyed) return connection.socket;
@@ -92,6 +96,14 @@ export class Carrier {
       },
     );
   }
+}
+
+/** Node would add `Transfer-Encoding: chunked` where nothing stands; a length of 0 says that there is no body (RFC 9110 §8.6). */
+function framedFields({ request, fields }: Attempt): string[] {
+  if (UNFRAMED.has(request.method!)) return fields;
+  const list = new FieldList(fields);
+  if (!list.has("content-length") && !list.has("transfer-encoding")) list.write("Content-Length", "0");
+  return fields;
 }
 
 /** Follows the outgoing request; called before anything of it is sent. */
@@ -107,9 +119,9 @@ function watch(outgoing: http.ClientRequest, { connection, events }: Attempt): v
     events.response(incoming);
   });
   outgoing.on("information", ({ statusCode, rawHeaders }) => events.information(statusCode, rawHeaders));
-  outgoing.on("upgrade", (incoming, upgraded: Socket, first) => {
+  outgoing.on("upgrade", (incoming, _socket, first) => {
     end.stop();
-    events.upgraded(incoming, upgraded, first);
+    events.upgraded(incoming, first);
   });
   outgoing.on("close", () => {
     end.stop();

@@ -10,7 +10,7 @@ import type { ProxyConnection } from "../connection.ts";
 import { closeReasonOf, type LocalResponse, type ProxyExchange } from "../exchange.ts";
 import { allowedTrailers, splitHopByHop } from "../headers.ts";
 import { checkResponseHead, hasBody } from "../response-rules.ts";
-import { joinSockets } from "../tunnel.ts";
+import { runTunnel } from "../tunnel.ts";
 import type { Carrier } from "./carrier.ts";
 import { pairs, RequestBody } from "./request-body.ts";
 
@@ -77,10 +77,7 @@ export function runExchange(
       else if (finished || upstream === undefined) exchange.releaseUpstream(true);
       else send(upstream);
     },
-    abort(_exchange, error) {
-      if (upgraded) cutTunnel(error);
-      else fail(error);
-    },
+    abort: (_exchange, error) => fail(error),
   };
   exchange.admit();
 
@@ -103,7 +100,7 @@ export function runExchange(
           process.nextTick(() => guarded(() => respond(incoming)));
         },
         information: (status, fields) => guarded(() => inform(status, fields)),
-        upgraded: (incoming, socket, first) => guarded(() => switchProtocols(incoming, socket, first)),
+        upgraded: (incoming, first) => guarded(() => switchProtocols(incoming, first)),
         failed(cause) {
           // Of an attempt that was given up, or of an exchange that is answered already.
           if (exchange.upstream !== upstream || finished || failure !== undefined || upgraded) return;
@@ -202,7 +199,7 @@ export function runExchange(
   }
 
   /** 101: bytes both ways from here on. */
-  function switchProtocols(incoming: http.IncomingMessage, upstreamSocket: Socket, first: Buffer): void {
+  function switchProtocols(incoming: http.IncomingMessage, first: Buffer): void {
     const { upgrade } = carriage;
     if (upgrade === undefined || exchange.kind !== "upgrade" || finished) {
       fail(new HoldfastError("HF_UPSTREAM_BAD_RESPONSE", `${exchange.route!.name} switched protocols unasked`));
@@ -213,28 +210,9 @@ export function runExchange(
     exchange.respond(head, hop, true);
     upgraded = true;
     const protocol = incoming.headers.upgrade ?? exchange.request.hop.upgrade!;
-    exchange.upstream!.protocol = "tunnel";
-    exchange.downstream.protocol = "tunnel";
     response.detachSocket(upgrade.socket);
     upgrade.socket.write(switchingHead(head, protocol), "latin1");
-    joinSockets(upgrade.socket, upstreamSocket, upgrade.first, first, {
-      moved(bytes, towards) {
-        if (towards === "upstream") exchange.requestBytes += bytes;
-        else exchange.responseBytes += bytes;
-        exchange.progressAtMs = performance.now();
-      },
-      closed() {
-        exchange.releaseUpstream(true);
-        finish();
-      },
-    });
-  }
-
-  function cutTunnel(error: HoldfastError): void {
-    failure ??= error;
-    const reason = error.code === "HF_UPSTREAM_TIMEOUT" ? "idle_timeout" : "drain";
-    exchange.downstream.cut(reason);
-    exchange.upstream?.cut(reason);
+    runTunnel(exchange, upgrade.first, first, finish);
   }
 
   function sendLocal(local: LocalResponse): void {

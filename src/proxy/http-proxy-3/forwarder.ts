@@ -15,7 +15,7 @@ import { type CheckedHead, checkRequestHead } from "../request-rules.ts";
 import { Carrier } from "./carrier.ts";
 import { runExchange } from "./exchange.ts";
 import { RequestLines } from "./request-lines.ts";
-import { runTunnel } from "./tunnel.ts";
+import { runConnect } from "./tunnel.ts";
 
 /** Room for the start line and for what node:http counts differently, above limits.head. */
 const PARSER_SLACK_BYTES = 4096;
@@ -168,7 +168,7 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
         read(lane);
         socket.resume();
       };
-      if (kind === "tunnel") runTunnel(exchange, response, socket, first, over);
+      if (kind === "tunnel") runConnect(exchange, response, socket, first, over);
       else {
         const carriage = { carrier, replayBytes: around.limits.replayBytes, upgrade: { socket, first } };
         runExchange(exchange, request, response, carriage, over);

@@ -7,7 +7,7 @@ import type http from "node:http";
 import type { Socket } from "node:net";
 import { HoldfastError } from "../../errors.ts";
 import type { LocalResponse, ProxyExchange } from "../exchange.ts";
-import { joinSockets } from "../tunnel.ts";
+import { runTunnel } from "../tunnel.ts";
 
 /**
  * Runs a CONNECT exchange to its end.
@@ -15,7 +15,7 @@ import { joinSockets } from "../tunnel.ts";
  * @param first - bytes that came after the request head
  * @param over - called once
  */
-export function runTunnel(
+export function runConnect(
   exchange: ProxyExchange,
   response: http.ServerResponse,
   socket: Socket,
@@ -47,7 +47,7 @@ export function runTunnel(
     connected(_exchange, error, upstream) {
       if (error !== undefined) fail(error);
       else if (finished || upstream === undefined) exchange.releaseUpstream(false);
-      else join(upstream.socket);
+      else join();
     },
     abort: (_exchange, error) => fail(error),
   };
@@ -59,37 +59,19 @@ export function runTunnel(
     response.end(body);
   }
 
-  function join(upstreamSocket: Socket): void {
+  function join(): void {
     joined = true;
     response.detachSocket(socket);
     exchange.status = 200;
     exchange.answered("holdfast");
-    exchange.upstream!.protocol = "tunnel";
-    exchange.downstream.protocol = "tunnel";
     // 2xx to CONNECT has neither Content-Length nor Transfer-Encoding (RFC 9110 §9.3.6).
     socket.write("HTTP/1.1 200 Connection established\r\n\r\n", "latin1");
-    joinSockets(socket, upstreamSocket, first, Buffer.alloc(0), {
-      moved(bytes, towards) {
-        if (towards === "upstream") exchange.requestBytes += bytes;
-        else exchange.responseBytes += bytes;
-        exchange.progressAtMs = performance.now();
-      },
-      closed() {
-        exchange.releaseUpstream(true);
-        finish();
-      },
-    });
+    runTunnel(exchange, first, Buffer.alloc(0), finish);
   }
 
   function fail(error: HoldfastError): void {
     if (finished || failure !== undefined) return;
     failure = error;
-    if (joined) {
-      const reason = error.code === "HF_UPSTREAM_TIMEOUT" ? "idle_timeout" : "drain";
-      exchange.downstream.cut(reason);
-      exchange.upstream?.cut(reason);
-      return;
-    }
     exchange.releaseUpstream(false);
     send(exchange.respondWithError(error));
   }
