@@ -23,6 +23,7 @@ import type {
   TcpKeepAlive,
 } from "../plugin/api.ts";
 import { type Chain, ConnectionRun } from "../plugin/chain.ts";
+import { lastClock, readClock } from "./clock.ts";
 import type { SocketReader } from "./connect.ts";
 
 let lastId = 0;
@@ -73,6 +74,8 @@ export class ProxyConnection implements Connection {
   idleSinceMs: number = this.openedAtMs;
   /** `socket.bytesRead` when it became idle: more means that a request head has begun to arrive. */
   bytesReadWhenIdle = 0;
+  /** Whether {@link bytesReadWhenIdle} is wanted: not where the forwarder itself sees a head begin. */
+  noteBytesRead = true;
   /** Downstream: `performance.now()` when an incomplete request head was first noticed; `undefined` while there is none. */
   headSinceMs: number | undefined;
   /** Called whenever the connection carries nothing any more and is kept. */
@@ -183,8 +186,9 @@ export class ProxyConnection implements Connection {
   finish(): void {
     this.activeExchanges--;
     if (this.activeExchanges > 0 || this.#state === "closed") return;
-    this.idleSinceMs = performance.now();
-    this.bytesReadWhenIdle = this.socket.bytesRead;
+    // Where bytes are read through node:http, nothing of ours has read the clock in this turn.
+    this.idleSinceMs = this.reader === undefined ? readClock() : lastClock();
+    if (this.noteBytesRead) this.bytesReadWhenIdle = this.socket.bytesRead;
     const reason = this.reasonToClose();
     if (reason !== undefined) this.drain(reason);
     if (this.#state === "draining") {
@@ -200,7 +204,8 @@ export class ProxyConnection implements Connection {
   reasonToClose(): CloseReason | undefined {
     if (this.#closeReason !== undefined) return this.#closeReason;
     if (!this.keepAlive.enabled || this.exchanges >= this.keepAlive.maxRequests) return "max_requests";
-    if (this.ageMs >= this.keepAlive.maxAgeMs) return "max_age";
+    const { maxAgeMs } = this.keepAlive;
+    if (maxAgeMs !== Number.POSITIVE_INFINITY && this.ageMs >= maxAgeMs) return "max_age";
     return undefined;
   }
 

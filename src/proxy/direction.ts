@@ -218,8 +218,9 @@ export class ProxyDirection {
 
   /** An idle downstream connection: nothing came, or a head that is not complete yet. */
   #sweepIdle(connection: ProxyConnection, nowMs: number): void {
-    if (connection.bytesRead > connection.bytesReadWhenIdle) {
+    if (connection.noteBytesRead && connection.bytesRead > connection.bytesReadWhenIdle)
       connection.headSinceMs ??= nowMs;
+    if (connection.headSinceMs !== undefined) {
       if (nowMs - connection.headSinceMs >= connection.requestTimeouts.headMs)
         this.#forwarder.refuseSlowHead(connection);
       return;

@@ -20,6 +20,7 @@ import type {
   TraceContext,
 } from "../plugin/api.ts";
 import { type Chain, ExchangeRun } from "../plugin/chain.ts";
+import { lastClock, readClock } from "./clock.ts";
 import type { SocketReader } from "./connect.ts";
 import type { ProxyConnection } from "./connection.ts";
 import { addDownstreamFields, addVia, type ForwardingFields, upstreamFields } from "./forwarding.ts";
@@ -91,7 +92,7 @@ export class ProxyExchange implements Exchange, Asker {
   readonly downstreamIndex: number;
   readonly downstreamIdleMs: number;
   readonly request: CheckedHead;
-  readonly startedAtMs: number = performance.now();
+  readonly startedAtMs: number = readClock();
   route: Route | undefined;
   upstream: ProxyConnection | undefined;
   upstreamIndex = 0;
@@ -134,7 +135,7 @@ export class ProxyExchange implements Exchange, Asker {
     this.#around = around;
     this.direction = around.name;
     this.downstream = downstream;
-    this.downstreamIdleMs = downstream.exchanges === 0 ? 0 : downstream.idleMs;
+    this.downstreamIdleMs = downstream.exchanges === 0 ? 0 : this.startedAtMs - downstream.idleSinceMs;
     this.downstreamIndex = downstream.exchanges + 1;
     this.request = request;
     this.kind = kind;
@@ -180,6 +181,7 @@ export class ProxyExchange implements Exchange, Asker {
     }
     pending.then(
       (reply) => {
+        readClock();
         if (!this.#ended) this.steps.admitted(this, undefined, reply);
       },
       (error: unknown) => {
@@ -195,7 +197,7 @@ export class ProxyExchange implements Exchange, Asker {
    */
   attempt(fresh: boolean): void {
     this.attempts++;
-    this.#attemptStartedAtMs = performance.now();
+    this.#attemptStartedAtMs = lastClock();
     this.fresh = fresh;
     let pool: OriginPool;
     try {
@@ -233,7 +235,7 @@ export class ProxyExchange implements Exchange, Asker {
     this.#holdsUpstream = true;
     connection.begin(this);
     this.upstreamIndex = connection.exchanges;
-    this.progressAtMs = performance.now();
+    this.progressAtMs = lastClock();
     if (connection.pluginFailure !== undefined) {
       // What failed on it would fail the next exchange too.
       this.releaseUpstream(false);
@@ -360,7 +362,7 @@ export class ProxyExchange implements Exchange, Asker {
       status: this.status,
       answeredBy: this.#answeredBy,
       error,
-      durationMs: this.elapsedMs,
+      durationMs: readClock() - this.startedAtMs,
       requestBytes: this.requestBytes,
       responseBytes: this.responseBytes,
       stale: this.stale,

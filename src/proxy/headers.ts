@@ -63,7 +63,7 @@ const FORBIDDEN_TRAILERS: ReadonlySet<string> = new Set([
 
 const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
-const BAD_VALUE = /[\x00-\x08\x0a-\x1f\x7f]/;
+const BAD_VALUE = /[\x00-\x08\x0a-\x1f\x7f\u0100-\uffff]/;
 
 /** Whether Holdfast alone writes this field. */
 export function isCoreOwned(name: string): boolean {
@@ -75,7 +75,10 @@ export function isToken(text: string): boolean {
   return TOKEN.test(text);
 }
 
-/** Whether the text may be a field value: no control characters but HTAB (RFC 9110 §5.5). */
+/**
+ * Whether the text may be a field value: bytes (as latin1), no control characters but HTAB (RFC 9110 §5.5). What does
+ * not fit a byte is refused, because written as latin1 it turns into another byte: U+010A into a line feed.
+ */
 export function isFieldValue(text: string): boolean {
   return !BAD_VALUE.test(text);
 }
@@ -250,8 +253,14 @@ export class FieldList implements HeaderList {
     if (isCoreOwned(name)) {
       throw new TypeError(`${name} is written by Holdfast alone; state intent through connection.keepAlive or drain()`);
     }
+    if (name.length === 4 && name.toLowerCase() === "host") {
+      throw new TypeError("Host is sent from the authority of the request head; assign that");
+    }
     if (!isToken(name)) throw new TypeError(`not a field name: ${JSON.stringify(name)}`);
-    if (!isFieldValue(value)) throw new TypeError(`not a field value for ${name}: it holds control characters`);
+    if (!isFieldValue(value))
+      throw new TypeError(
+        `not a field value for ${name}: it holds control characters, or some beyond latin1; encode them`,
+      );
   }
 }
 

@@ -6,6 +6,7 @@
 import { HoldfastError } from "../errors.ts";
 import type { Backend, CloseReason, Direction, Origin, Pool, ReusePolicy } from "../plugin/api.ts";
 import type { Chain } from "../plugin/chain.ts";
+import { lastClock, readClock } from "./clock.ts";
 import { connect, type SocketReader, type TlsOrigin } from "./connect.ts";
 import { ProxyConnection } from "./connection.ts";
 
@@ -46,7 +47,7 @@ export interface Asker {
 /** An asker that has to wait, for a place or for a connection to open. */
 export class Ticket {
   readonly asker: Asker;
-  readonly askedAtMs: number = performance.now();
+  readonly askedAtMs: number = lastClock();
   /** Whether the asker was answered, or has gone. */
   settled = false;
   /** Whether it had to wait for a place. */
@@ -159,7 +160,7 @@ export class OriginPool implements Pool {
     for (const ticket of this.#queue) {
       if (ticket.settled || ticket.asker.fresh || !this.#allows(connection, ticket.asker)) continue;
       this.#queue.splice(this.#queue.indexOf(ticket), 1);
-      ticket.acquired(connection, idleTime(connection), performance.now() - ticket.askedAtMs);
+      ticket.acquired(connection, idleTime(connection), lastClock() - ticket.askedAtMs);
       return;
     }
     this.#idle.push(connection);
@@ -194,7 +195,7 @@ export class OriginPool implements Pool {
   }
 
   #takeIdle(asker: Asker): ProxyConnection | undefined {
-    const nowMs = performance.now();
+    const nowMs = lastClock();
     for (let at = this.#idle.length - 1; at >= 0; at--) {
       const connection = this.#idle[at]!;
       if (connection.state !== "idle" || !connection.socket.writable) {
@@ -256,50 +257,48 @@ export class OriginPool implements Pool {
     const reader = ticket.asker.makeReader?.();
     // What is tunnelled brings its own TLS.
     const security = ticket.asker.tunnel ? undefined : this.#options.tls;
-    connect(
-      { origin, security, timeoutMs: connectTimeoutMs, halfOpen: ticket.asker.tunnel, reader },
-      (failure, opened) => {
-        this.#opening--;
-        const { socket, setup } = (failure ?? opened)!;
-        const connection = new ProxyConnection({
-          direction,
-          side: "upstream",
-          socket,
-          protocol: "http/1.1",
-          setup,
-          origin,
-          backend,
-          reader,
-          idleTimeoutMs,
-        });
-        if (failure !== undefined) {
-          connection.error = failure.error;
-          connection.cut("connect_failed", failure.error);
-          connection.open(chain);
-          ticket.notAcquired(failure.error);
-          this.#serveQueue();
-          return;
-        }
-        this.#all.add(connection);
-        connection.onIdle = () => this.#release(connection);
-        connection.onClosed = () => this.#forget(connection);
-        this.#options.onOpen(connection);
+    connect({ origin, security, timeoutMs: connectTimeoutMs, reader }, (failure, opened) => {
+      this.#opening--;
+      readClock();
+      const { socket, setup } = (failure ?? opened)!;
+      const connection = new ProxyConnection({
+        direction,
+        side: "upstream",
+        socket,
+        protocol: "http/1.1",
+        setup,
+        origin,
+        backend,
+        reader,
+        idleTimeoutMs,
+      });
+      if (failure !== undefined) {
+        connection.error = failure.error;
+        connection.cut("connect_failed", failure.error);
         connection.open(chain);
-        // Opening is not waiting: only the time in the queue before it counts.
-        const queuedMs = ticket.queued ? openingAtMs - ticket.askedAtMs : 0;
-        if (connection.pluginFailure !== undefined) {
-          connection.cut("aborted");
-          ticket.notAcquired(connection.pluginFailure);
-        } else if (ticket.settled) {
-          // Whoever asked has gone; a plain connection may serve the next.
-          if (ticket.asker.tunnel) connection.drain("aborted");
-          else this.#release(connection);
-        } else {
-          this.#owners.set(connection, ticket.asker.owner);
-          ticket.acquired(connection, 0, queuedMs);
-        }
-      },
-    );
+        ticket.notAcquired(failure.error);
+        this.#serveQueue();
+        return;
+      }
+      this.#all.add(connection);
+      connection.onIdle = () => this.#release(connection);
+      connection.onClosed = () => this.#forget(connection);
+      this.#options.onOpen(connection);
+      connection.open(chain);
+      // Opening is not waiting: only the time in the queue before it counts.
+      const queuedMs = ticket.queued ? openingAtMs - ticket.askedAtMs : 0;
+      if (connection.pluginFailure !== undefined) {
+        connection.cut("aborted");
+        ticket.notAcquired(connection.pluginFailure);
+      } else if (ticket.settled) {
+        // Whoever asked has gone; a plain connection may serve the next.
+        if (ticket.asker.tunnel) connection.drain("aborted");
+        else this.#release(connection);
+      } else {
+        this.#owners.set(connection, ticket.asker.owner);
+        ticket.acquired(connection, 0, queuedMs);
+      }
+    });
   }
 
   #forget(connection: ProxyConnection): void {
@@ -325,5 +324,5 @@ export class OriginPool implements Pool {
 }
 
 function idleTime(connection: ProxyConnection): number {
-  return connection.exchanges === 0 ? 0 : performance.now() - connection.idleSinceMs;
+  return connection.exchanges === 0 ? 0 : lastClock() - connection.idleSinceMs;
 }

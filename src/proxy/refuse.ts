@@ -19,7 +19,7 @@ export function refuseConnection(
 ): void {
   around.onRefused(connection, failure);
   const timedOut = failure.code === "HF_REQUEST_TIMEOUT";
-  const silent = timedOut && connection.bytesRead === connection.bytesReadWhenIdle;
+  const silent = timedOut && connection.headSinceMs === undefined;
   if (!silent && connection.socket.writable) {
     const { status, fields, body } = errorResponse(failure, around.service);
     const lines = [`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}`];

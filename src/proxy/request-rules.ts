@@ -30,9 +30,7 @@ export type Framing =
 /** A head that may be forwarded. */
 export class CheckedHead implements RequestHead {
   readonly method: string;
-  target: string;
   readonly scheme: "http" | "https";
-  authority: string;
   readonly version: "1.0" | "1.1" | "2";
   readonly headers: FieldList;
   readonly hop: HopFields;
@@ -41,12 +39,14 @@ export class CheckedHead implements RequestHead {
   readonly form: "origin" | "absolute" | "authority" | "asterisk";
   /** `Expect: 100-continue`. */
   readonly expectsContinue: boolean;
+  #target: string;
+  #authority: string;
 
   constructor(parts: Omit<CheckedHead, never>) {
     this.method = parts.method;
-    this.target = parts.target;
+    this.#target = parts.target;
     this.scheme = parts.scheme;
-    this.authority = parts.authority;
+    this.#authority = parts.authority;
     this.version = parts.version;
     this.headers = parts.headers;
     this.hop = parts.hop;
@@ -54,13 +54,40 @@ export class CheckedHead implements RequestHead {
     this.form = parts.form;
     this.expectsContinue = parts.expectsContinue;
   }
+
+  get target(): string {
+    return this.#target;
+  }
+
+  // Plugins assign it: what they write must not become a second request.
+  set target(value: string) {
+    if (this.form === "authority") throw new TypeError("the target of CONNECT cannot be changed");
+    const isPath = typeof value === "string" && value.startsWith("/") && !BAD_TARGET.test(value);
+    if (!isPath && !(value === "*" && this.method === "OPTIONS")) {
+      throw new TypeError(
+        `not a request target: ${JSON.stringify(value)}; it must be a path, encoded, without fragment`,
+      );
+    }
+    this.#target = value;
+  }
+
+  get authority(): string {
+    return this.#authority;
+  }
+
+  set authority(value: string) {
+    if (typeof value !== "string" || !isAuthority(value)) {
+      throw new TypeError(`not a host with an optional port: ${JSON.stringify(value)}`);
+    }
+    this.#authority = value;
+  }
 }
 
 /** A name or [IPv6], with or without a port; no user information (RFC 9110 §4.2.4, §7.2). */
 const AUTHORITY = /^(?:\[([0-9A-Fa-f:.]+)(?:%25[\w.~-]+)?\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::(\d{0,5}))?$/;
 const ABSOLUTE = /^(https?):\/\/([^/?#]*)(.*)$/i;
 // biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
-const BAD_TARGET = /[\x00-\x20\x7f#]/;
+const BAD_TARGET = /[\x00-\x20\x7f#\u0100-\uffff]/;
 
 /**
  * Checks a request head against the grammar and the limits.

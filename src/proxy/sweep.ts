@@ -5,6 +5,8 @@
  * @module
  */
 
+import { readClock } from "./clock.ts";
+
 /** Something that {@link Sweep} looks at. */
 export type Swept = (nowMs: number) => void;
 
@@ -22,7 +24,7 @@ export class Sweep {
   /** @param swept - called with `performance.now()` */
   add(swept: Swept): void {
     this.#swept.add(swept);
-    this.#timer ??= setInterval(() => this.run(performance.now()), this.#intervalMs).unref();
+    this.#timer ??= setInterval(() => this.run(readClock()), this.#intervalMs).unref();
   }
 
   remove(swept: Swept): void {

@@ -40,10 +40,37 @@ export function metricsFilter(instruments: Instruments, options: MetricsOptions)
   };
 }
 
-/** The upstream side of one origin: its attributes, and a key that stands for them. */
-interface OriginSeries {
+/** Durations of exchanges that ended alike: the few kinds that a busy sidecar sees again and again are found without a key. */
+class DurationSeries {
+  readonly #recent: { method: string; a: unknown; b: unknown; error: string; series: HistogramSeries }[] = [];
+
+  /** @param find - looks the series up by its key, when it was not used lately */
+  of(method: string, a: unknown, b: unknown, error: string, find: () => HistogramSeries): HistogramSeries {
+    for (const kind of this.#recent) {
+      if (kind.method === method && kind.a === a && kind.b === b && kind.error === error) return kind.series;
+    }
+    const series = find();
+    if (this.#recent.length >= MAX_RECENT) this.#recent.shift();
+    this.#recent.push({ method, a, b, error, series });
+    return series;
+  }
+}
+
+const MAX_RECENT = 8;
+
+/** The upstream side of one origin: its attributes, a key that stands for them, and its series once they were used. */
+class OriginSeries {
   readonly key: string;
   readonly attributes: SeriesAttributes;
+  readonly active = new Map<string, NumberSeries>();
+  readonly durations = new DurationSeries();
+  readonly open: { active?: NumberSeries; idle?: NumberSeries } = {};
+  readonly idleTimeouts: { configured?: NumberSeries | undefined; hint?: NumberSeries | undefined } = {};
+
+  constructor(key: string, attributes: SeriesAttributes) {
+    this.key = key;
+    this.attributes = attributes;
+  }
 }
 
 /** Finds the series of a measurement. */
@@ -53,6 +80,12 @@ class Recorder {
   readonly #knownMethods: ReadonlySet<string>;
   readonly #maxOrigins: number;
   readonly #origins = new Map<string, OriginSeries>();
+  #lastOrigin: Origin | undefined;
+  #lastOriginSeries: OriginSeries | undefined;
+  readonly #serverActive = { http: new Map<string, NumberSeries>(), https: new Map<string, NumberSeries>() };
+  readonly #serverDurations = { http: new DurationSeries(), https: new DurationSeries() };
+  readonly #downstreamOpen: { active?: NumberSeries; idle?: NumberSeries } = {};
+  readonly #idleAtReuse: { downstream?: HistogramSeries; upstream?: HistogramSeries } = {};
 
   constructor(instruments: Instruments, options: MetricsOptions) {
     this.instruments = instruments;
@@ -66,13 +99,19 @@ class Recorder {
   }
 
   origin(origin: Origin | undefined): OriginSeries {
+    if (origin === this.#lastOrigin && this.#lastOriginSeries !== undefined) return this.#lastOriginSeries;
     const address = origin === undefined ? "" : `${origin.scheme}://${origin.host}:${origin.port}`;
-    const found = this.#origins.get(address);
-    if (found !== undefined) return found;
+    const series = this.#origins.get(address) ?? this.#newOrigin(origin, address);
+    this.#lastOrigin = origin;
+    this.#lastOriginSeries = series;
+    return series;
+  }
+
+  #newOrigin(origin: Origin | undefined, address: string): OriginSeries {
     const named = origin !== undefined && this.#origins.size < this.#maxOrigins;
-    const series: OriginSeries = {
-      key: `${this.direction} ${named ? address : OTHER}`,
-      attributes: named
+    const series = new OriginSeries(
+      `${this.direction} ${named ? address : OTHER}`,
+      named
         ? {
             [ATTR.serverAddress]: origin.host,
             [ATTR.serverPort]: origin.port,
@@ -80,42 +119,52 @@ class Recorder {
             [ATTR.direction]: this.direction,
           }
         : { [ATTR.serverAddress]: OTHER, [ATTR.direction]: this.direction },
-    };
+    );
     // Origins past the cap are not remembered either: with `unmatched: "pass"` callers choose them.
     if (named) this.#origins.set(address, series);
     return series;
   }
 
-  serverActive(method: string, scheme: string): NumberSeries {
-    return this.instruments.serverActiveRequests.at(`${this.direction} ${method} ${scheme}`, () => ({
+  serverActive(method: string, scheme: "http" | "https"): NumberSeries {
+    const known = this.#serverActive[scheme].get(method);
+    if (known !== undefined) return known;
+    const series = this.instruments.serverActiveRequests.at(`${this.direction} ${method} ${scheme}`, () => ({
       [ATTR.httpRequestMethod]: method,
       [ATTR.urlScheme]: scheme,
       [ATTR.direction]: this.direction,
     }));
+    this.#serverActive[scheme].set(method, series);
+    return series;
   }
 
   serverDuration(exchange: Exchange, method: string, outcome: Outcome): HistogramSeries {
     const { scheme, version } = exchange.request;
     const { status } = outcome;
     const error = outcome.error?.code ?? (status !== undefined && status >= 500 ? String(status) : "");
-    return this.instruments.serverRequestDuration.at(
-      `${this.direction} ${method} ${scheme} ${version} ${status} ${error}`,
-      () => ({
-        [ATTR.httpRequestMethod]: method,
-        [ATTR.urlScheme]: scheme,
-        [ATTR.networkProtocolVersion]: version,
-        ...(status === undefined ? {} : { [ATTR.httpResponseStatusCode]: status }),
-        ...(error === "" ? {} : { [ATTR.errorType]: error }),
-        [ATTR.direction]: this.direction,
-      }),
+    return this.#serverDurations[scheme].of(method, version, status, error, () =>
+      this.instruments.serverRequestDuration.at(
+        `${this.direction} ${method} ${scheme} ${version} ${status} ${error}`,
+        () => ({
+          [ATTR.httpRequestMethod]: method,
+          [ATTR.urlScheme]: scheme,
+          [ATTR.networkProtocolVersion]: version,
+          ...(status === undefined ? {} : { [ATTR.httpResponseStatusCode]: status }),
+          ...(error === "" ? {} : { [ATTR.errorType]: error }),
+          [ATTR.direction]: this.direction,
+        }),
+      ),
     );
   }
 
   clientActive(method: string, origin: OriginSeries): NumberSeries {
-    return this.instruments.clientActiveRequests.at(`${origin.key} ${method}`, () => ({
+    const known = origin.active.get(method);
+    if (known !== undefined) return known;
+    const series = this.instruments.clientActiveRequests.at(`${origin.key} ${method}`, () => ({
       [ATTR.httpRequestMethod]: method,
       ...origin.attributes,
     }));
+    origin.active.set(method, series);
+    return series;
   }
 
   clientDuration(
@@ -125,34 +174,40 @@ class Recorder {
     status: number | undefined,
     error: string | undefined,
   ): HistogramSeries {
-    const version = connection === undefined ? undefined : protocolVersion(connection.protocol);
-    return this.instruments.clientRequestDuration.at(`${origin.key} ${method} ${version} ${status} ${error}`, () => ({
-      [ATTR.httpRequestMethod]: method,
-      ...origin.attributes,
-      ...(version === undefined ? {} : { [ATTR.networkProtocolVersion]: version }),
-      ...(status === undefined ? {} : { [ATTR.httpResponseStatusCode]: status }),
-      ...(error === undefined ? {} : { [ATTR.errorType]: error }),
-    }));
+    const protocol = connection?.protocol;
+    return origin.durations.of(method, protocol, status, error ?? "", () => {
+      const version = protocol === undefined ? undefined : protocolVersion(protocol);
+      return this.instruments.clientRequestDuration.at(`${origin.key} ${method} ${version} ${status} ${error}`, () => ({
+        [ATTR.httpRequestMethod]: method,
+        ...origin.attributes,
+        ...(version === undefined ? {} : { [ATTR.networkProtocolVersion]: version }),
+        ...(status === undefined ? {} : { [ATTR.httpResponseStatusCode]: status }),
+        ...(error === undefined ? {} : { [ATTR.errorType]: error }),
+      }));
+    });
   }
 
   open(connection: Connection, state: "active" | "idle"): NumberSeries {
     if (connection.side === "downstream") {
-      return this.instruments.downstreamOpenConnections.at(`${this.direction} ${state}`, () => ({
-        [ATTR.httpConnectionState]: state,
-        [ATTR.direction]: this.direction,
-      }));
+      this.#downstreamOpen[state] ??= this.instruments.downstreamOpenConnections.at(
+        `${this.direction} ${state}`,
+        () => ({ [ATTR.httpConnectionState]: state, [ATTR.direction]: this.direction }),
+      );
+      return this.#downstreamOpen[state];
     }
     const origin = this.origin(connection.origin);
-    return this.instruments.clientOpenConnections.at(`${origin.key} ${state}`, () => ({
+    origin.open[state] ??= this.instruments.clientOpenConnections.at(`${origin.key} ${state}`, () => ({
       [ATTR.httpConnectionState]: state,
       ...origin.attributes,
     }));
+    return origin.open[state];
   }
 
   reused(side: Side, idleMs: number): void {
-    this.instruments.connectionIdleAtReuse
-      .at(`${this.direction} ${side}`, () => this.#ofSide(side))
-      .record(idleMs / 1000);
+    this.#idleAtReuse[side] ??= this.instruments.connectionIdleAtReuse.at(`${this.direction} ${side}`, () =>
+      this.#ofSide(side),
+    );
+    this.#idleAtReuse[side].record(idleMs / 1000);
   }
 
   closed(connection: Connection, reason: CloseReason): void {
@@ -177,13 +232,21 @@ class Recorder {
 
   #idleTimeout(connection: Connection, source: "configured" | "hint", timeoutMs: number | undefined): void {
     const origin = this.origin(connection.origin);
-    const key = `${origin.key} ${source}`;
-    const { upstreamIdleTimeout } = this.instruments;
+    const known = origin.idleTimeouts[source];
     if (timeoutMs === undefined || timeoutMs === Number.POSITIVE_INFINITY) {
-      upstreamIdleTimeout.remove(key);
+      if (known === undefined) return;
+      origin.idleTimeouts[source] = undefined;
+      this.instruments.upstreamIdleTimeout.remove(`${origin.key} ${source}`);
       return;
     }
-    upstreamIdleTimeout.at(key, () => ({ [ATTR.source]: source, ...origin.attributes })).value = timeoutMs / 1000;
+    const series =
+      known ??
+      this.instruments.upstreamIdleTimeout.at(`${origin.key} ${source}`, () => ({
+        [ATTR.source]: source,
+        ...origin.attributes,
+      }));
+    origin.idleTimeouts[source] = series;
+    series.value = timeoutMs / 1000;
   }
 
   stale(exchange: Exchange, result: string): void {

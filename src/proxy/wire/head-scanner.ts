@@ -6,8 +6,9 @@
  *
  * @module
  */
-import { TOKEN, VALUE } from "./characters.ts";
+
 import type { Offsets } from "../headers.ts";
+import { TOKEN, VALUE } from "./characters.ts";
 
 /** What a head's lines said, as far as it matters to the path. One object is used again for every head. */
 export class HeadScan {

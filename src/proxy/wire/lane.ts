@@ -6,6 +6,7 @@
 import type { Socket } from "node:net";
 import { asHoldfastError, HoldfastError } from "../../errors.ts";
 import type { Reply } from "../../plugin/api.ts";
+import { lastClock, readClock } from "../clock.ts";
 import type { SocketReader } from "../connect.ts";
 import type { ProxyConnection } from "../connection.ts";
 import {
@@ -80,6 +81,7 @@ export class Lane implements Steps, ResponseSink {
     this.#host = host;
     this.#around = host.around;
     this.#socket = connection.socket;
+    connection.noteBytesRead = false;
     this.#socket.on("data", this.#onBytes);
     this.#socket.on("drain", this.#onDrain);
     this.#socket.on("end", this.#onEnd);
@@ -89,6 +91,7 @@ export class Lane implements Steps, ResponseSink {
   // ---- reading requests
 
   readonly #onBytes = (bytes: Buffer): void => {
+    readClock();
     const waiting = this.#waiting;
     if (waiting === undefined) {
       this.#take(bytes);
@@ -145,7 +148,7 @@ export class Lane implements Steps, ResponseSink {
       if (fault !== undefined) this.#refuse(fault);
       else {
         this.#waiting = start === 0 ? bytes : bytes.subarray(start);
-        this.connection.headSinceMs ??= performance.now();
+        this.connection.headSinceMs ??= lastClock();
       }
       return -1;
     }
@@ -228,7 +231,7 @@ export class Lane implements Steps, ResponseSink {
       return;
     }
     this.#exchange!.requestComplete = true;
-    this.#exchange!.progressAtMs = performance.now();
+    this.#exchange!.progressAtMs = lastClock();
   }
 
   /** A piece of the request body, framing included: to the upstream, or aside until there is one. */
@@ -247,7 +250,7 @@ export class Lane implements Steps, ResponseSink {
       this.#pause();
       return;
     }
-    exchange.progressAtMs = performance.now();
+    exchange.progressAtMs = lastClock();
     this.#writeUpstream(piece);
   }
 
@@ -344,7 +347,7 @@ export class Lane implements Steps, ResponseSink {
       return true;
     }
     this.#responseBegun = true;
-    exchange.progressAtMs = performance.now();
+    exchange.progressAtMs = lastClock();
     exchange.responseBytes += body.length;
     const goOn = this.#socket.write(text + body, "latin1");
     if (complete) this.complete("");
@@ -357,7 +360,7 @@ export class Lane implements Steps, ResponseSink {
 
   body(bytes: Buffer, start: number, end: number): boolean {
     const exchange = this.#exchange!;
-    exchange.progressAtMs = performance.now();
+    exchange.progressAtMs = lastClock();
     // The memory is read into again after this: what is not written at once must be a copy.
     const piece = Buffer.from(bytes.subarray(start, end));
     switch (this.#sendAs) {

@@ -6,38 +6,20 @@
 import type { Limits } from "../../config/sidecar-config.ts";
 import { HoldfastError } from "../../errors.ts";
 import { FieldList, type HopFields } from "../headers.ts";
-import { type CheckedHead, checkRequestHead, type Framing, isAuthority } from "../request-rules.ts";
+import { CheckedHead, checkRequestHead, type Framing, isAuthority } from "../request-rules.ts";
 import { METHOD, TARGET } from "./characters.ts";
 import { HeadScan, scanFields, takeApart } from "./head-scanner.ts";
 
 /** A {@link CheckedHead} that may still be text. */
-export class WireHead implements CheckedHead {
-  readonly method: string;
-  target: string;
-  readonly scheme: "http" | "https";
-  authority: string;
-  readonly version: "1.0" | "1.1";
-  readonly headers: FieldList;
-  readonly hop: HopFields;
-  readonly framing: Framing;
-  readonly form: CheckedHead["form"];
-  readonly expectsContinue: boolean;
+export class WireHead extends CheckedHead {
+  declare readonly version: "1.0" | "1.1";
   /** The fields are as they came and may be sent as text: `Host` is among them, nobody forwarded it before us. */
   readonly plain: boolean;
   /** {@link authority} as it came. */
   readonly receivedAuthority: string;
 
-  constructor(checked: CheckedHead, plain: boolean) {
-    this.method = checked.method;
-    this.target = checked.target;
-    this.scheme = checked.scheme;
-    this.authority = checked.authority;
-    this.version = checked.version as "1.0" | "1.1";
-    this.headers = checked.headers;
-    this.hop = checked.hop;
-    this.framing = checked.framing;
-    this.form = checked.form;
-    this.expectsContinue = checked.expectsContinue;
+  constructor(checked: Omit<CheckedHead, never>, plain: boolean) {
+    super(checked);
     this.plain = plain;
     this.receivedAuthority = checked.authority;
   }

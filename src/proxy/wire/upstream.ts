@@ -4,6 +4,7 @@
  * @module
  */
 import { HoldfastError } from "../../errors.ts";
+import { readClock } from "../clock.ts";
 import type { SocketReader } from "../connect.ts";
 import type { ProxyConnection } from "../connection.ts";
 import { ChunkedBody } from "./chunked-body.ts";
@@ -85,6 +86,7 @@ export class WireUpstream implements SocketReader {
   }
 
   read(bytes: Buffer, length: number): boolean {
+    readClock();
     const sink = this.#sink;
     if (sink === undefined) {
       // RFC 9112 §9.2: it answers nothing that we asked.
