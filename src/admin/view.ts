@@ -56,7 +56,10 @@ export interface SidecarView {
   readonly values: readonly EffectiveValue[];
   /** Assigning it takes effect at once. */
   logLevel: LogLevel;
-  /** Begins to drain; later calls change nothing. Settles when all is closed. */
+  /**
+   * Drains inbound and leaves outbound open until a signal or the deadline. Later calls change nothing. Settles when all
+   * is closed.
+   */
   drain(): Promise<unknown>;
   readonly backends: Backends;
   /** Every metric in Prometheus' text format; `undefined` when `telemetry.metrics.prometheus` is off. */
