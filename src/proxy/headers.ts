@@ -159,8 +159,10 @@ export class FieldList implements HeaderList {
   }
 
   has(name: string): boolean {
-    if (this.#flat === null && this.#added === "") return this.#seek(name) !== -1;
-    return this.#find(name.toLowerCase()) !== -1;
+    const wanted = name.toLowerCase();
+    if (this.#flat !== null) return this.#find(wanted) !== -1;
+    if (this.#seek(name) !== -1) return true;
+    return this.#added !== "" && `\r\n${this.#added.toLowerCase()}`.includes(`\r\n${wanted}:`);
   }
 
   set(name: string, value: string): void {

@@ -33,7 +33,6 @@ export class HeadScan {
   /** Where the value of `Keep-Alive` begins and ends; 0 if there is none. */
   hintStart = 0;
   hintEnd = 0;
-  hasDate = false;
   /** A field that names who forwarded the request before us. */
   hasForwarding = false;
 }
@@ -64,7 +63,6 @@ export function scanFields(text: string, from: number, end: number, scan: HeadSc
   scan.keepAlive = false;
   scan.hintStart = 0;
   scan.hintEnd = 0;
-  scan.hasDate = false;
   scan.hasForwarding = false;
   let lines = 0;
   let at = from;
@@ -137,7 +135,7 @@ function isOrdinary(
       if (is(text, nameStart, "host")) {
         if (scan.host !== -1) scan.unusual = true;
         scan.host = scan.offsets.length;
-      } else if (is(text, nameStart, "date")) scan.hasDate = true;
+      }
       return true;
     case 6:
       if (is(text, nameStart, "expect")) scan.unusual = true;

@@ -15,7 +15,7 @@ import type { WireResponseHead } from "./response-parser.ts";
 /** Text of the request head for the current attempt. */
 export function requestText(exchange: ProxyExchange, head: WireHead, forwarding: ForwardingFields): string {
   const start = `${head.method} ${head.target} HTTP/1.1\r\n`;
-  if (!head.plain) return `${start}${lines(exchange.upstreamFields())}\r\n`;
+  if (!head.plain || pluginForwarded(head, forwarding)) return `${start}${lines(exchange.upstreamFields())}\r\n`;
 
   if (head.authority !== head.receivedAuthority) head.headers.write("Host", head.authority);
   let text = start + head.headers.toText();
@@ -43,7 +43,7 @@ export function responseText(
     text += "Transfer-Encoding: chunked\r\n";
     if (head.hop.trailer.length > 0) text += `Trailer: ${head.hop.trailer.join(", ")}\r\n`;
   }
-  if (!head.hasDate) text += `Date: ${httpDate()}\r\n`;
+  if (!head.headers.has("date")) text += `Date: ${httpDate()}\r\n`;
   if (forwarding.via !== undefined) text += `Via: ${head.version} ${forwarding.via}\r\n`;
   return text + connectionText(downstream, closes);
 }
@@ -84,6 +84,17 @@ function connectionText(connection: ProxyConnection, closes: boolean): string {
   const value = keepAlive.advertise ? keepAliveValue(keepAlive, connection.exchanges) : undefined;
   if (value === undefined) return "Connection: keep-alive\r\n\r\n";
   return `Connection: keep-alive\r\nKeep-Alive: ${value}\r\n\r\n`;
+}
+
+/** Whether a plugin wrote one of the fields that we are about to write: then ours must be merged with it. */
+function pluginForwarded({ headers }: WireHead, { xForwarded, forwarded }: ForwardingFields): boolean {
+  if (
+    xForwarded &&
+    (headers.has("x-forwarded-for") || headers.has("x-forwarded-proto") || headers.has("x-forwarded-host"))
+  ) {
+    return true;
+  }
+  return forwarded && headers.has("forwarded");
 }
 
 /** For a head that nobody forwarded before us. */

@@ -23,7 +23,6 @@ export class WireResponseHead implements ResponseHead {
   readonly ends: BodyEnd;
   /** Body bytes when {@link ends} is `length`. */
   readonly bodyBytes: number;
-  readonly hasDate: boolean;
 
   constructor(parts: Omit<WireResponseHead, never>) {
     this.status = parts.status;
@@ -33,7 +32,6 @@ export class WireResponseHead implements ResponseHead {
     this.hop = parts.hop;
     this.ends = parts.ends;
     this.bodyBytes = parts.bodyBytes;
-    this.hasDate = parts.hasDate;
   }
 }
 
@@ -64,13 +62,12 @@ export function parseResponseHead(text: string, method: string, maxFields: numbe
   if (scan.lines > maxFields) {
     throw new HoldfastError("HF_UPSTREAM_HEAD_TOO_LARGE", `more response fields than limits.fields (${maxFields})`);
   }
-  const { hasDate } = scan;
   if (scan.unusual || (scan.chunked && scan.contentLength !== -1) || (scan.close && scan.keepAlive)) {
     const flat = takeApart(text, fieldsStart, fieldsEnd);
     const ends = checkResponseHead(method, status, flat);
     const { end: headers, hop } = splitHopByHop(flat);
     const bodyBytes = ends === "length" ? Number(headers.get("content-length")) : 0;
-    return new WireResponseHead({ status, reason, version, headers, hop, ends, bodyBytes, hasDate });
+    return new WireResponseHead({ status, reason, version, headers, hop, ends, bodyBytes });
   }
   const headers = FieldList.ofText(text, scan.offsets);
   const bodied = hasBody(method, status);
@@ -83,7 +80,6 @@ export function parseResponseHead(text: string, method: string, maxFields: numbe
     hop: hopOf(text),
     ends,
     bodyBytes: ends === "length" ? scan.contentLength : 0,
-    hasDate,
   });
 }
 
