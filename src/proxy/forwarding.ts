@@ -4,7 +4,6 @@
  *
  * @module
  */
-import type { KeepAlive } from "../plugin/api.ts";
 import type { ProxyConnection } from "./connection.ts";
 import { FieldList } from "./headers.ts";
 import type { CheckedHead } from "./request-rules.ts";
@@ -37,8 +36,10 @@ export function upstreamFields(
     if (name.length === 4 && name.toLowerCase() === "host") continue;
     flat.push(name, source[at + 1]!);
   }
-  if (head.framing.kind === "chunked") flat.push("Transfer-Encoding", "chunked");
-  if (head.hop.trailer.length > 0) flat.push("Trailer", head.hop.trailer.join(", "));
+  if (head.framing.kind === "chunked") {
+    flat.push("Transfer-Encoding", "chunked");
+    if (head.hop.trailer.length > 0) flat.push("Trailer", head.hop.trailer.join(", "));
+  }
 
   if (forwarding.xForwarded) addXForwarded(fields, head, downstream);
   if (forwarding.forwarded) addForwarded(fields, head, downstream);
@@ -79,7 +80,7 @@ export function addVia(fields: FieldList, version: string, pseudonym: string): v
 function addKeepAlive(flat: string[], connection: ProxyConnection): void {
   const { keepAlive } = connection;
   if (!keepAlive.advertise) return;
-  const value = keepAliveValue(keepAlive, connection.exchanges);
+  const value = keepAliveValue(connection);
   if (value !== undefined) flat.push("Keep-Alive", value);
 }
 
@@ -88,12 +89,28 @@ function addKeepAlive(flat: string[], connection: ProxyConnection): void {
  *
  * @returns `undefined` when there is nothing to tell
  */
-export function keepAliveValue(keepAlive: KeepAlive, exchanges: number): string | undefined {
-  const parts: string[] = [];
-  const timeoutSeconds = Math.floor(Math.min(keepAlive.idleTimeoutMs, keepAlive.agreedTimeoutMs) / 1000);
-  if (timeoutSeconds >= 1 && Number.isFinite(timeoutSeconds)) parts.push(`timeout=${timeoutSeconds}`);
-  if (Number.isFinite(keepAlive.maxRequests)) parts.push(`max=${Math.max(0, keepAlive.maxRequests - exchanges)}`);
-  return parts.length === 0 ? undefined : parts.join(", ");
+export function keepAliveValue(connection: Pick<ProxyConnection, "keepAlive" | "exchanges" | "ageMs">): string | undefined {
+  const { idleTimeoutMs, agreedTimeoutMs, maxRequests, maxAgeMs } = connection.keepAlive;
+  let keptMs = Math.min(idleTimeoutMs, agreedTimeoutMs);
+  // An idle connection closes at its age limit too, whichever comes first.
+  if (maxAgeMs !== Number.POSITIVE_INFINITY) keptMs = Math.min(keptMs, maxAgeMs - connection.ageMs);
+  const seconds = Number.isFinite(keptMs) ? Math.floor(keptMs / 1000) : 0;
+  const timeout = seconds >= 1 ? timeoutText(seconds) : undefined;
+  if (maxRequests === Number.POSITIVE_INFINITY) return timeout;
+  const max = `max=${Math.max(0, maxRequests - connection.exchanges)}`;
+  return timeout === undefined ? max : `${timeout}, ${max}`;
+}
+
+// Nearly every connection says the same.
+let lastSeconds = 0;
+let lastTimeoutText = "timeout=0";
+
+function timeoutText(seconds: number): string {
+  if (seconds !== lastSeconds) {
+    lastSeconds = seconds;
+    lastTimeoutText = `timeout=${seconds}`;
+  }
+  return lastTimeoutText;
 }
 
 function addXForwarded(fields: FieldList, head: CheckedHead, downstream: ProxyConnection): void {

@@ -80,8 +80,7 @@ function lines(flat: readonly string[]): string {
 /** `Connection` and `Keep-Alive`, and the empty line. */
 function connectionText(connection: ProxyConnection, closes: boolean): string {
   if (closes) return "Connection: close\r\n\r\n";
-  const { keepAlive } = connection;
-  const value = keepAlive.advertise ? keepAliveValue(keepAlive, connection.exchanges) : undefined;
+  const value = connection.keepAlive.advertise ? keepAliveValue(connection) : undefined;
   if (value === undefined) return "Connection: keep-alive\r\n\r\n";
   return `Connection: keep-alive\r\nKeep-Alive: ${value}\r\n\r\n`;
 }
