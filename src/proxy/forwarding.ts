@@ -89,7 +89,9 @@ function addKeepAlive(flat: string[], connection: ProxyConnection): void {
  *
  * @returns `undefined` when there is nothing to tell
  */
-export function keepAliveValue(connection: Pick<ProxyConnection, "keepAlive" | "exchanges" | "ageMs">): string | undefined {
+export function keepAliveValue(
+  connection: Pick<ProxyConnection, "keepAlive" | "exchanges" | "ageMs">,
+): string | undefined {
   const { idleTimeoutMs, agreedTimeoutMs, maxRequests, maxAgeMs } = connection.keepAlive;
   let keptMs = Math.min(idleTimeoutMs, agreedTimeoutMs);
   // An idle connection closes at its age limit too, whichever comes first.
