@@ -325,7 +325,7 @@ export function splitHopByHop(flat: readonly string[]): { end: FieldList; hop: H
         for (const element of listElements(value)) transferCodings.push(element);
         break;
       case "trailer":
-        for (const element of listElements(value)) if (mayBeTrailer(element)) trailer.push(element);
+        for (const part of value.split(",")) if (mayBeTrailer(part.trim())) trailer.push(part.trim());
         break;
     }
   }
