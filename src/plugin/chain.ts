@@ -136,20 +136,20 @@ export class Chain {
     onError = link.onError,
   ): PluginFailure {
     const failure: PluginFailure = { plugin: link.name, hook, error, onError, connection, exchange };
-    this.#announce(failure, this.#links);
+    this.#announce(failure, new Set());
     return failure;
   }
 
-  #announce(failure: PluginFailure, listeners: readonly ChainLink[]): void {
+  /** @param deaf - listeners that failed on the way here: told again, they could go on failing for ever */
+  #announce(failure: PluginFailure, deaf: Set<ChainLink>): void {
     this.#report(failure);
-    for (const listener of listeners) {
-      if (listener.filter.pluginFailed === undefined) continue;
+    for (const listener of this.#links) {
+      if (listener.filter.pluginFailed === undefined || deaf.has(listener)) continue;
       try {
         refusePromise(listener.filter.pluginFailed(failure));
       } catch (error) {
-        // The others only: a listener that fails on its own failure would never end.
-        const others = listeners.filter((other) => other !== listener);
-        this.#announce({ ...failure, plugin: listener.name, hook: "pluginFailed", error, onError: "continue" }, others);
+        deaf.add(listener);
+        this.#announce({ ...failure, plugin: listener.name, hook: "pluginFailed", error, onError: "continue" }, deaf);
       }
     }
   }
