@@ -4,7 +4,7 @@
  * @module
  */
 import { HoldfastError } from "../errors.ts";
-import type { Backend, CloseReason, Direction, Origin, Pool, ReusePolicy } from "../plugin/api.ts";
+import type { Backend, Direction, Origin, Pool, ReusePolicy } from "../plugin/api.ts";
 import type { Chain } from "../plugin/chain.ts";
 import { lastClock, readClock } from "./clock.ts";
 import { connect, type SocketReader, type TlsOrigin } from "./connect.ts";
@@ -48,29 +48,39 @@ export interface Asker {
 export class Ticket {
   readonly asker: Asker;
   readonly askedAtMs: number = lastClock();
-  /** Whether the asker was answered, or has gone. */
-  settled = false;
-  /** Whether it had to wait for a place. */
-  queued = false;
+  readonly #queue: Set<Ticket>;
+  #settled = false;
 
-  constructor(asker: Asker) {
+  /** @param queue - where it stands while it waits for a place */
+  constructor(asker: Asker, queue: Set<Ticket>) {
     this.asker = asker;
+    this.#queue = queue;
+  }
+
+  /** Whether the asker was answered, or has gone. */
+  get settled(): boolean {
+    return this.#settled;
   }
 
   /** The asker has gone: whatever comes goes to someone else. */
   cancel(): void {
-    this.settled = true;
+    this.#settle();
   }
 
   acquired(connection: ProxyConnection, idleMs: number, queuedMs: number): void {
-    this.settled = true;
+    this.#settle();
     this.asker.acquired(connection, idleMs, queuedMs);
   }
 
   notAcquired(error: HoldfastError): void {
-    if (this.settled) return;
-    this.settled = true;
+    if (this.#settled) return;
+    this.#settle();
     this.asker.notAcquired(error);
+  }
+
+  #settle(): void {
+    this.#settled = true;
+    this.#queue.delete(this);
   }
 }
 
@@ -87,8 +97,11 @@ export class OriginPool implements Pool {
   readonly #options: PoolOptions;
   readonly #all = new Set<ProxyConnection>();
   readonly #idle: ProxyConnection[] = [];
+  /** Given up to make room; they count until their sockets are closed, so that the limit holds on the wire too. */
+  readonly #leaving = new Set<ProxyConnection>();
   readonly #owners = new WeakMap<ProxyConnection, ProxyConnection>();
-  #queue: Ticket[] = [];
+  /** In order of arrival. */
+  readonly #queue = new Set<Ticket>();
   #opening = 0;
   #closed = false;
 
@@ -108,14 +121,7 @@ export class OriginPool implements Pool {
   }
 
   get queued(): number {
-    let queued = 0;
-    for (const ticket of this.#queue) if (!ticket.settled) queued++;
-    return queued;
-  }
-
-  /** Open connections, idle ones included. */
-  get open(): ReadonlySet<ProxyConnection> {
-    return this.#all;
+    return this.#queue.size;
   }
 
   /**
@@ -129,9 +135,9 @@ export class OriginPool implements Pool {
       asker.acquired(reused, idleTime(reused), 0);
       return undefined;
     }
-    if (this.#makeRoom()) {
-      const ticket = new Ticket(asker);
-      this.#open(ticket);
+    const ticket = new Ticket(asker, this.#queue);
+    if (this.#makeRoom(this.queued + 1)) {
+      this.#open(ticket, 0);
       return ticket.settled ? undefined : ticket;
     }
     if (this.queued >= this.maxQueue) {
@@ -144,9 +150,7 @@ export class OriginPool implements Pool {
       );
       return undefined;
     }
-    const ticket = new Ticket(asker);
-    ticket.queued = true;
-    this.#queue.push(ticket);
+    this.#queue.add(ticket);
     return ticket;
   }
 
@@ -158,24 +162,25 @@ export class OriginPool implements Pool {
       return;
     }
     for (const ticket of this.#queue) {
-      if (ticket.settled || ticket.asker.fresh || !this.#allows(connection, ticket.asker)) continue;
-      this.#queue.splice(this.#queue.indexOf(ticket), 1);
+      if (ticket.asker.fresh || !this.#allows(connection, ticket.asker)) continue;
       ticket.acquired(connection, idleTime(connection), lastClock() - ticket.askedAtMs);
       return;
     }
     this.#idle.push(connection);
-    if (this.#idle.length > this.maxIdle) this.#idle.shift()?.drain("limit");
+    if (this.#idle.length > this.maxIdle) this.#idle[0]!.drain("limit");
     this.#serveQueue();
   }
 
-  /** Looks at limits that pass with time. */
+  /** Looks at limits that pass with time, and at those that were changed meanwhile. */
   sweep(nowMs: number): void {
     for (const connection of [...this.#idle]) {
-      if (nowMs - connection.idleSinceMs >= connection.idleLimitMs) this.#retire(connection, "idle_timeout");
-      else if (nowMs - connection.openedAtMs >= connection.keepAlive.maxAgeMs) this.#retire(connection, "max_age");
+      if (nowMs - connection.idleSinceMs >= connection.idleLimitMs) connection.drain("idle_timeout");
+      else if (nowMs - connection.openedAtMs >= connection.keepAlive.maxAgeMs) connection.drain("max_age");
+      // The only one who may use it has gone.
+      else if (this.reuse === "never" && this.#owners.get(connection)?.state === "closed")
+        connection.drain("max_requests");
     }
-    if (this.#queue.length === 0) return;
-    this.#queue = this.#queue.filter((ticket) => !ticket.settled);
+    while (this.#idle.length > this.maxIdle) this.#idle[0]!.drain("limit");
     for (const ticket of this.#queue) {
       if (nowMs - ticket.askedAtMs < this.queueTimeoutMs) continue;
       const { host, port } = this.origin;
@@ -186,6 +191,7 @@ export class OriginPool implements Pool {
         ),
       );
     }
+    this.#serveQueue();
   }
 
   /** Closes idle connections now and the others as they finish. */
@@ -198,22 +204,14 @@ export class OriginPool implements Pool {
     const nowMs = lastClock();
     for (let at = this.#idle.length - 1; at >= 0; at--) {
       const connection = this.#idle[at]!;
-      if (connection.state !== "idle" || !connection.socket.writable) {
-        this.#idle.splice(at, 1);
-        continue;
-      }
-      if (nowMs - connection.idleSinceMs >= connection.idleLimitMs) {
-        this.#retire(connection, "idle_timeout");
-        continue;
-      }
-      const reason = connection.reasonToClose();
+      const reason =
+        nowMs - connection.idleSinceMs >= connection.idleLimitMs ? "idle_timeout" : connection.reasonToClose();
       if (reason !== undefined) {
-        this.#retire(connection, reason);
-        continue;
+        connection.drain(reason);
+      } else if (this.#allows(connection, asker)) {
+        this.#idle.splice(at, 1);
+        return connection;
       }
-      if (!this.#allows(connection, asker)) continue;
-      this.#idle.splice(at, 1);
-      return connection;
     }
     return undefined;
   }
@@ -225,34 +223,33 @@ export class OriginPool implements Pool {
       case "never":
         return this.#owners.get(connection) === asker.owner;
       case "safe":
-        return !asker.first;
+        return !asker.first || connection.exchanges === 0;
       case "aggressive":
-        return !asker.first || connection.exchanges > 1;
+        return !asker.first || connection.exchanges !== 1;
       case "always":
         return true;
     }
   }
 
-  /** Whether another connection may be opened; gives up the oldest idle one that nobody here could use. */
-  #makeRoom(): boolean {
+  /**
+   * Whether another connection may be opened; if not, gives up the oldest idle one, which nobody here could use.
+   *
+   * @param wanted - how many wait for a place: no more than that need be given up
+   */
+  #makeRoom(wanted: number): boolean {
     if (this.connections < this.maxConnections) return true;
     const oldest = this.#idle[0];
-    if (oldest === undefined) return false;
-    // It leaves the count only when its socket is closed, so the limit holds on the wire too.
-    this.#retire(oldest, "limit");
-    return this.connections < this.maxConnections;
+    if (oldest !== undefined && this.#leaving.size < wanted) {
+      this.#leaving.add(oldest);
+      oldest.drain("limit");
+    }
+    return false;
   }
 
-  #retire(connection: ProxyConnection, reason: CloseReason): void {
-    const at = this.#idle.indexOf(connection);
-    if (at !== -1) this.#idle.splice(at, 1);
-    connection.drain(reason);
-  }
-
-  #open(ticket: Ticket): void {
+  /** @param queuedMs - how long the ticket waited for its place; opening is not waiting */
+  #open(ticket: Ticket, queuedMs: number): void {
     const { origin, backend, chain, direction, idleTimeoutMs } = this.#options;
     this.#opening++;
-    const openingAtMs = performance.now();
     const { connectTimeoutMs } = this.#options;
     const reader = ticket.asker.makeReader?.();
     // What is tunnelled brings its own TLS.
@@ -282,11 +279,11 @@ export class OriginPool implements Pool {
       }
       this.#all.add(connection);
       connection.onIdle = () => this.#release(connection);
+      connection.onDraining = () => this.#dropIdle(connection);
       connection.onClosed = () => this.#forget(connection);
       this.#options.onOpen(connection);
       connection.open(chain);
-      // Opening is not waiting: only the time in the queue before it counts.
-      const queuedMs = ticket.queued ? openingAtMs - ticket.askedAtMs : 0;
+      this.#owners.set(connection, ticket.asker.owner);
       if (connection.pluginFailure !== undefined) {
         connection.cut("aborted");
         ticket.notAcquired(connection.pluginFailure);
@@ -295,30 +292,29 @@ export class OriginPool implements Pool {
         if (ticket.asker.tunnel) connection.drain("aborted");
         else this.#release(connection);
       } else {
-        this.#owners.set(connection, ticket.asker.owner);
         ticket.acquired(connection, 0, queuedMs);
       }
     });
   }
 
+  #dropIdle(connection: ProxyConnection): void {
+    const at = this.#idle.lastIndexOf(connection);
+    if (at !== -1) this.#idle.splice(at, 1);
+  }
+
   #forget(connection: ProxyConnection): void {
     this.#all.delete(connection);
-    const at = this.#idle.indexOf(connection);
-    if (at !== -1) this.#idle.splice(at, 1);
+    this.#leaving.delete(connection);
+    this.#dropIdle(connection);
     this.#serveQueue();
   }
 
   /** Room may have come: opens a connection for whoever waits longest. */
   #serveQueue(): void {
-    while (this.#queue.length > 0) {
-      const ticket = this.#queue[0]!;
-      if (ticket.settled) {
-        this.#queue.shift();
-        continue;
-      }
-      if (!this.#makeRoom()) return;
-      this.#queue.shift();
-      this.#open(ticket);
+    for (const ticket of this.#queue) {
+      if (!this.#makeRoom(this.queued)) return;
+      this.#queue.delete(ticket);
+      this.#open(ticket, lastClock() - ticket.askedAtMs);
     }
   }
 }
