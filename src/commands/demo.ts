@@ -152,6 +152,7 @@ async function run(
   live?.end();
 
   const measured = await measureAll(setting);
+  if (live === undefined) print("");
   print(...table(measured), "", ...verdict({ measured, calls, plainCalls, longestPauseMs }), "");
   printTraces(traces, beforeFirstCall);
   if (problems.length > 0) print("Warnings", ...problems.map((line) => `  ${line}`), "");
