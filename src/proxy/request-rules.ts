@@ -104,7 +104,7 @@ export function checkRequestHead(received: ReceivedHead, limits: Limits): Checke
       `request target longer than limits.target (${limits.targetBytes} bytes)`,
     );
   }
-  checkSize(fields, limits);
+  checkSize(received, limits);
   for (let at = 0; at < fields.length; at += 2) {
     if (!isToken(fields[at]!)) throw new HoldfastError("HF_BAD_REQUEST", "a field name is not a token");
     if (!isFieldValue(fields[at + 1]!)) {
@@ -137,11 +137,14 @@ function checkVersion(version: string): "1.0" | "1.1" | "2" {
   throw new HoldfastError("HF_VERSION_NOT_SUPPORTED", "not HTTP/1.0 or HTTP/1.1");
 }
 
-function checkSize(fields: readonly string[], limits: Limits): void {
+/** `METHOD SP target SP HTTP/1.1 CRLF … CRLF` without method and target. */
+const LINE_OVERHEAD_BYTES = 14;
+
+function checkSize({ method, target, fields }: ReceivedHead, limits: Limits): void {
   if (fields.length / 2 > limits.fields) {
     throw new HoldfastError("HF_HEAD_TOO_LARGE", `more field lines than limits.fields (${limits.fields})`);
   }
-  let bytes = 0;
+  let bytes = method.length + target.length + LINE_OVERHEAD_BYTES;
   for (let at = 0; at < fields.length; at += 2) bytes += fields[at]!.length + fields[at + 1]!.length + 4;
   if (bytes > limits.headBytes) {
     throw new HoldfastError("HF_HEAD_TOO_LARGE", `head larger than limits.head (${limits.headBytes} bytes)`);

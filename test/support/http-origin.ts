@@ -40,7 +40,8 @@ export async function httpOrigin(
   const sockets: Socket[] = [];
   const changes = new EventEmitter();
   const changed = (): boolean => changes.emit("change");
-  const server = http.createServer({ keepAliveTimeout: 0, requireHostHeader: false }, (request, response) => {
+  const options = { keepAliveTimeout: 0, requireHostHeader: false, maxHeaderSize: 1 << 20 };
+  const server = http.createServer(options, (request, response) => {
     const seen: SeenRequest = {
       method: request.method!,
       target: request.url!,
@@ -64,6 +65,7 @@ export async function httpOrigin(
     });
     request.on("error", changed);
   });
+  server.maxHeadersCount = 0;
   server.on("connection", (socket: Socket) => {
     sockets.push(socket);
     changed();
