@@ -373,7 +373,14 @@ export const sidecarSchema: convict.Schema<SidecarJson> = {
       },
       sampler: {
         default: "parentbased_traceidratio",
-        format: ["parentbased_traceidratio", "traceidratio", "always_on", "always_off", "parentbased_always_on"],
+        format: [
+          "parentbased_traceidratio",
+          "parentbased_always_on",
+          "parentbased_always_off",
+          "traceidratio",
+          "always_on",
+          "always_off",
+        ],
         env: "HOLDFAST_TELEMETRY_TRACES_SAMPLER",
         doc: "Which exchanges are traced; names of the OpenTelemetry specification.",
       },
@@ -405,7 +412,7 @@ export const sidecarSchema: convict.Schema<SidecarJson> = {
         ),
         type: "URL",
         env: "HOLDFAST_TELEMETRY_OTLP_ENDPOINT",
-        doc: "Base URL of the collector. Left out: the standard `OTEL_EXPORTER_OTLP_*` variables, else http://localhost:4318.",
+        doc: "Base URL of the collector. The standard `OTEL_EXPORTER_OTLP_*` variables outrank it. Left out: http://localhost:4318.",
       },
       protocol: {
         default: "http/protobuf",

@@ -92,17 +92,20 @@ export interface PluginEntry {
 }
 
 export type TraceExporter = "otlp" | "console" | "none";
+/** Samplers by their names in `OTEL_TRACES_SAMPLER`. */
+export type SamplerName =
+  | "parentbased_traceidratio"
+  | "parentbased_always_on"
+  | "parentbased_always_off"
+  | "traceidratio"
+  | "always_on"
+  | "always_off";
 export type OtlpProtocol = "http/protobuf" | "http/json";
 
 export interface TelemetryConfig {
   readonly traces: {
     readonly exporters: readonly TraceExporter[];
-    readonly sampler:
-      | "parentbased_traceidratio"
-      | "traceidratio"
-      | "always_on"
-      | "always_off"
-      | "parentbased_always_on";
+    readonly sampler: SamplerName;
     readonly ratio: number;
   };
   readonly metrics: {
@@ -111,7 +114,7 @@ export interface TelemetryConfig {
     readonly otlpIntervalMs: number;
   };
   readonly otlp: {
-    /** Base URL; `undefined`: the standard OTEL_* variables, else http://localhost:4318. */
+    /** Base URL, outranked by the standard OTEL_* variables; `undefined`: http://localhost:4318. */
     readonly endpoint: string | undefined;
     readonly protocol: OtlpProtocol;
   };

@@ -124,7 +124,8 @@ class CountedBatches implements SpanProcessor {
     this.#isClosed = true;
     // The batch processor gives up at the first batch that fails; the exporter waits for all that it was given.
     await Promise.allSettled([this.#batches.shutdown()]);
-    await this.#exporter.shutdown();
+    // Never rejects: NodeSDK would not wait for the metrics then.
+    await Promise.allSettled([this.#exporter.shutdown()]);
   }
 }
 

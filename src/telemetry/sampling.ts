@@ -5,7 +5,7 @@
  */
 import { ROOT_CONTEXT } from "@opentelemetry/api";
 import { type IdGenerator, SamplingDecision, TraceIdRatioBasedSampler } from "@opentelemetry/sdk-trace";
-import type { SamplerName } from "./settings.ts";
+import type { SamplerName } from "../config/sidecar-config.ts";
 import { newSpanId, newTraceId } from "./trace-context.ts";
 
 /**

@@ -4,12 +4,9 @@
  * @module
  */
 import { randomUUID } from "node:crypto";
-import type { OtlpProtocol, TelemetryConfig, TraceExporter } from "../config/sidecar-config.ts";
+import type { OtlpProtocol, SamplerName, TelemetryConfig, TraceExporter } from "../config/sidecar-config.ts";
 import { KNOWN_METHODS } from "./http-semantics.ts";
 import { ATTR } from "./names.ts";
-
-/** Samplers by their names in `OTEL_TRACES_SAMPLER`. */
-export type SamplerName = TelemetryConfig["traces"]["sampler"] | "parentbased_always_off";
 
 const SAMPLERS = [
   "always_on",

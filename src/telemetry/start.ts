@@ -4,6 +4,7 @@
  *
  * @module
  */
+import { setImmediate as turn } from "node:timers/promises";
 import type { TelemetryConfig } from "../config/sidecar-config.ts";
 import type { Direction, Filter, Logger } from "../plugin/api.ts";
 import type { ConsoleOutput } from "./console-exporter.ts";
@@ -51,6 +52,17 @@ export interface Telemetry {
 
 const SHUTDOWN_TIMEOUT_MS = 2000;
 
+/** What `sdk.ts` is built on, in the order of who imports whom. */
+const SDK_PARTS = [
+  "@opentelemetry/api",
+  "@opentelemetry/core",
+  "@opentelemetry/resources",
+  "@opentelemetry/sdk-trace",
+  "@opentelemetry/sdk-metrics",
+  "@opentelemetry/exporter-trace-otlp-proto",
+  "@opentelemetry/sdk-node",
+];
+
 /** Makes the filters. Nothing is loaded, no connection is opened. */
 export function startTelemetry(options: TelemetryOptions): Telemetry {
   const { log, version } = options;
@@ -65,14 +77,23 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
   let stopping: Promise<void> | undefined;
 
   const lateTracing: Filter = {
-    connection: (connection) => tracing.connection?.(connection),
+    connection(connection) {
+      if (tracing.connection !== undefined || !needsSdk) return tracing.connection?.(connection);
+      // Exchanges may be recorded on it by the time it closes.
+      return { close: (reason) => tracing.connection?.(connection)?.close?.(reason) };
+    },
     exchange: (exchange) => tracing.exchange?.(exchange),
   };
 
   async function loadSdk(): Promise<Sdk | undefined> {
     try {
+      // An import holds everything up until it is done: part by part, requests go on in between.
+      for (const part of SDK_PARTS) {
+        await import(part);
+        await turn();
+      }
       const { startSdk } = await import("./sdk.ts");
-      const sdk = await startSdk({ settings, instruments, version, log, output: options.output });
+      const sdk = startSdk({ settings, instruments, version, log, output: options.output });
       tracing = sdk.tracing ?? passiveTraceFilter;
       return sdk;
     } catch (error) {

@@ -6,6 +6,7 @@ import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
 import { promisify } from "node:util";
 import { trace } from "@opentelemetry/api";
+import { InMemorySpanExporter, SimpleSpanProcessor, TracerProvider } from "@opentelemetry/sdk-trace";
 import type { TelemetryConfig } from "../../src/config/sidecar-config.ts";
 import type { Filter } from "../../src/plugin/api.ts";
 import type { Environment } from "../../src/telemetry/settings.ts";
@@ -164,28 +165,72 @@ test("http/protobuf is sent as protobuf", async (t) => {
   assert.equal(telemetry.droppedSpans, 0);
 });
 
+/** Everything that is registered with the OpenTelemetry API in this process. */
+function registered(): Record<string, unknown> {
+  return { ...Object.getOwnPropertyDescriptor(globalThis, Symbol.for("opentelemetry.js.api.1"))?.value };
+}
+
+function methodsAt(collector: Collector): string[] {
+  const exchanges = spansOf(collector.of("/v1/traces")).filter(({ kind }) => kind !== 1);
+  return [...new Set(exchanges.map(({ name }) => name))];
+}
+
 test("two sidecars in one process send to their own collectors and register nothing global", async (t) => {
+  const before = registered();
   const collectors = [new Collector(t), new Collector(t)];
   const endpoints = await Promise.all(collectors.map((collector) => collector.listen()));
   const sidecars = endpoints.map((endpoint) => start(t, endpoint));
   await Promise.all(sidecars.map(({ telemetry }) => telemetry.load()));
+  assert.deepEqual(registered(), before);
   for (const [index, { driver }] of sidecars.entries()) {
     driver.run(exchangeFacts({ method: index === 0 ? "GET" : "PUT" }), connectionFacts());
   }
-  await Promise.all(sidecars.map(({ telemetry }) => telemetry.shutdown()));
-  const methods = collectors.map((collector) => {
-    const exchanges = spansOf(collector.of("/v1/traces")).filter(({ kind }) => kind !== 1);
-    return [...new Set(exchanges.map(({ name }) => name))];
-  });
-  assert.deepEqual(methods, [["GET"], ["PUT"]]);
+  // The first one ends; the second goes on.
+  await sidecars[0]!.telemetry.shutdown();
+  sidecars[1]!.driver.run(exchangeFacts({ method: "DELETE" }), connectionFacts());
+  await sidecars[1]!.telemetry.shutdown();
+  assert.deepEqual(collectors.map(methodsAt), [["GET"], ["PUT", "DELETE"]]);
+  for (const collector of collectors) assert.equal(collector.of("/v1/metrics").length, 1);
   assert.equal(trace.getTracer("anyone").startSpan("x").isRecording(), false);
+  assert.deepEqual(registered(), before);
+});
+
+test("what the application registered with OpenTelemetry, before or after, stays its own", async (t) => {
+  const collector = new Collector(t);
+  const endpoint = await collector.listen();
+  const own = new InMemorySpanExporter();
+  const provider = new TracerProvider({ spanProcessors: [new SimpleSpanProcessor({ exporter: own })] });
+  t.after(() => trace.disable());
+  // As libraries do: a tracer from before there is a provider.
+  const early = trace.getTracer("early");
+  const sidecars = [start(t, endpoint)];
+  await sidecars[0]!.telemetry.load();
+  early.startSpan("lost").end();
+  assert.ok(trace.setGlobalTracerProvider(provider));
+  early.startSpan("one").end();
+
+  const before = registered();
+  sidecars.push(start(t, endpoint));
+  await sidecars[1]!.telemetry.load();
+  assert.deepEqual(registered(), before);
+  early.startSpan("two").end();
+  trace.getTracer("late").startSpan("three").end();
+  for (const { driver } of sidecars) driver.run(exchangeFacts(), connectionFacts());
+  for (const { telemetry } of sidecars) await telemetry.shutdown();
+  early.startSpan("four").end();
+
+  assert.deepEqual(
+    own.getFinishedSpans().map(({ name }) => name),
+    ["one", "two", "three", "four"],
+  );
+  assert.deepEqual(methodsAt(collector), ["GET"]);
 });
 
 test("before the SDK is loaded requests pass untouched and metrics count", async (t) => {
   const collector = new Collector(t);
   const { telemetry, driver } = start(t, await collector.listen());
   const connection = connectionFacts();
-  driver.open(connection);
+  const hooks = driver.open(connection);
   const early = exchangeFacts({ target: "/early" });
   driver.run(early, connection);
   assert.equal(early.request.headers.has("traceparent"), false);
@@ -196,12 +241,15 @@ test("before the SDK is loaded requests pass untouched and metrics count", async
   const late = exchangeFacts({ target: "/late" });
   driver.run(late, connection);
   assert.equal(late.request.headers.has("traceparent"), true);
+  hooks.close?.("idle_timeout");
   await telemetry.shutdown();
   const spans = spansOf(collector.of("/v1/traces"));
   // The connection is older than the SDK; the link to its setup still points at a span.
   const setup = spans.find(({ name }) => name.startsWith("HTTP connection_setup"));
   const client = spans.find(({ kind }) => kind === 3);
   assert.equal(client?.links?.[0]?.spanId, setup?.spanId);
+  const lived = spans.find(({ name }) => name.startsWith("HTTP connection inventory.internal"));
+  assert.equal(lived?.parentSpanId, setup?.spanId);
   assert.deepEqual(
     spans.filter(({ kind }) => kind === 2).map((span) => attributes(span.attributes)["url.path"]),
     ["/late"],
@@ -341,10 +389,52 @@ test("no OpenTelemetry package is loaded before load()", async () => {
   const { stdout } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script]);
   const { before, after } = JSON.parse(stdout);
   assert.deepEqual(before, []);
-  assert.ok(after.includes("@opentelemetry/sdk-trace"));
-  // Prometheus and the console need no metrics SDK and no exporter.
-  assert.equal(
-    after.some((name: string) => name.includes("sdk-metrics") || name.includes("exporter-")),
-    false,
-  );
+  assert.ok(after.includes("@opentelemetry/sdk-node"));
+});
+
+test("the SDK takes nothing from the environment that is not documented", async (t) => {
+  const collector = new Collector(t);
+  const endpoint = await collector.listen();
+  const url = new URL("../../src/telemetry/start.ts", import.meta.url);
+  const facts = new URL("facts.ts", import.meta.url);
+  const script = `
+    import { startTelemetry } from ${JSON.stringify(url.href)};
+    import { connectionFacts, Driver, exchangeFacts } from ${JSON.stringify(facts.href)};
+    const telemetry = startTelemetry({
+      config: {
+        traces: { exporters: ["otlp"], sampler: "always_on", ratio: 1 },
+        metrics: { prometheus: true, otlp: false, otlpIntervalMs: 60000 },
+        otlp: { endpoint: ${JSON.stringify(endpoint)}, protocol: "http/json" },
+      },
+      service: "orders", version: "0", log: console, env: process.env, output: process.stdout,
+    });
+    await telemetry.load();
+    new Driver(telemetry.filters("inbound")[0].filter).run(exchangeFacts(), connectionFacts());
+    await telemetry.shutdown();
+  `;
+  const { stdout, stderr } = await promisify(execFile)(process.execPath, ["--input-type=module", "-e", script], {
+    env: {
+      OTEL_LOG_LEVEL: "debug",
+      OTEL_LOGS_EXPORTER: "console",
+      OTEL_NODE_RESOURCE_DETECTORS: "all",
+      OTEL_PROPAGATORS: "b3",
+      OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT: "3",
+    },
+  });
+  assert.equal(stdout, "");
+  assert.equal(stderr, "");
+  assert.deepEqual([...new Set(collector.received.map(({ path }) => path))], ["/v1/traces"]);
+  const traces: OtlpTraces = JSON.parse(collector.of("/v1/traces")[0]!.body.toString());
+  assert.deepEqual(Object.keys(attributes(traces.resourceSpans[0]!.resource.attributes)).sort(), [
+    "service.instance.id",
+    "service.name",
+    "telemetry.distro.name",
+    "telemetry.distro.version",
+    "telemetry.sdk.language",
+    "telemetry.sdk.name",
+    "telemetry.sdk.version",
+  ]);
+  // This one is documented.
+  const server = spansOf(collector.of("/v1/traces")).find(({ kind }) => kind === 2);
+  assert.equal(server?.attributes.length, 3);
 });

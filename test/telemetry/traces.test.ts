@@ -8,10 +8,10 @@ import {
   SimpleSpanProcessor,
   TracerProvider,
 } from "@opentelemetry/sdk-trace";
+import type { SamplerName } from "../../src/config/sidecar-config.ts";
 import { HoldfastError } from "../../src/errors.ts";
 import { KNOWN_METHODS } from "../../src/telemetry/http-semantics.ts";
 import { sampledBy, TraceIds } from "../../src/telemetry/sampling.ts";
-import type { SamplerName } from "../../src/telemetry/settings.ts";
 import { parseTraceparent } from "../../src/telemetry/trace-context.ts";
 import { tracingFilter } from "../../src/telemetry/traces.ts";
 import { connectionFacts, Driver, EPOCH_MS, exchangeFacts, outcomeFacts, staleFailure } from "./facts.ts";
