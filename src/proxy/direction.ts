@@ -9,13 +9,14 @@ import { HoldfastError } from "../errors.ts";
 import type { Direction, Logger } from "../plugin/api.ts";
 import type { Chain } from "../plugin/chain.ts";
 import { ProxyConnection } from "./connection.ts";
-import type { ExchangeSurroundings, ProxyExchange } from "./exchange.ts";
+import type { ExchangeSurroundings } from "./exchange.ts";
 import type { Forwarder, ForwarderFactory } from "./forwarder.ts";
 import type { ForwardingFields } from "./forwarding.ts";
 import { type Listener, listen } from "./listener.ts";
 import type { OpenConnections } from "./open-connections.ts";
 import { Pools } from "./pools.ts";
 import type { Router } from "./route.ts";
+import { RunningExchanges } from "./running-exchanges.ts";
 import type { Sweep } from "./sweep.ts";
 
 /** Default idle limit of a downstream connection: above the 60 s that load balancers keep theirs. */
@@ -51,7 +52,7 @@ export class ProxyDirection {
   readonly connections: OpenConnections;
   readonly #options: DirectionOptions;
   readonly #forwarder: Forwarder;
-  readonly #exchanges = new Set<ProxyExchange>();
+  readonly #exchanges = new RunningExchanges();
   #listener: Listener | undefined;
   /** `performance.now()` since when responses say `Connection: close`. */
   #drainSinceMs: number | undefined;
@@ -194,7 +195,8 @@ export class ProxyDirection {
   }
 
   #checkDrained(): void {
-    if (this.connections.count("downstream") === 0) this.#drained?.();
+    // A tunnel is over only once its upstream side is closed too; the sweep looks again.
+    if (this.connections.count("downstream") === 0 && this.#exchanges.size === 0) this.#drained?.();
   }
 
   #refused(connection: ProxyConnection, failure: HoldfastError): void {
@@ -208,6 +210,7 @@ export class ProxyDirection {
     for (const exchange of this.#exchanges) exchange.sweep(nowMs);
     this.#sweepDownstream(nowMs);
     this.pools.sweep(nowMs);
+    this.#checkDrained();
   };
 
   #sweepDownstream(nowMs: number): void {

@@ -30,6 +30,7 @@ import type { Pools } from "./pools.ts";
 import type { CheckedHead } from "./request-rules.ts";
 import { judgeFailedAttempt } from "./retry.ts";
 import type { Router } from "./route.ts";
+import type { RunningExchanges } from "./running-exchanges.ts";
 
 let lastId = 0;
 
@@ -42,7 +43,7 @@ export interface ExchangeSurroundings {
   readonly pools: Pools;
   readonly limits: Limits;
   readonly forwarding: ForwardingFields;
-  readonly exchanges: Set<ProxyExchange>;
+  readonly exchanges: RunningExchanges;
   readonly responseTimeoutMs: number;
   readonly tunnelIdleTimeoutMs: number;
   /** Something that is not a request was refused before it became an exchange. */
@@ -113,6 +114,10 @@ export class ProxyExchange implements Exchange, Asker {
   cutBecause: HoldfastError | undefined;
   /** Whether the current attempt must have a connection that was never used. */
   fresh = false;
+
+  /** Neighbours in {@link RunningExchanges}. */
+  previousRunning: ProxyExchange | undefined;
+  nextRunning: ProxyExchange | undefined;
 
   /** What the forwarder does; set by it before {@link admit}. */
   steps: Steps = NO_STEPS;

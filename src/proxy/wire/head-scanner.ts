@@ -52,7 +52,8 @@ const COLON = 0x3a;
  * @param scan - filled anew
  */
 export function scanFields(text: string, from: number, end: number, scan: HeadScan): void {
-  const offsets: Offsets = [];
+  const offsets = scratch;
+  offsets.length = 0;
   scan.offsets = offsets;
   scan.unusual = false;
   scan.fault = undefined;
@@ -92,7 +93,11 @@ export function scanFields(text: string, from: number, end: number, scan: HeadSc
     }
   }
   scan.lines = lines;
+  // One exact copy instead of an array that grows line by line.
+  scan.offsets = offsets.slice();
 }
+
+const scratch: Offsets = [];
 
 /** Names and values in turn of every line; for a head that {@link scanFields} found no fault in. */
 export function takeApart(text: string, from: number, end: number): string[] {
