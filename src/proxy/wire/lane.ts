@@ -10,6 +10,7 @@ import { lastClock, readClock } from "../clock.ts";
 import type { SocketReader } from "../connect.ts";
 import type { ProxyConnection } from "../connection.ts";
 import {
+  closeReasonOf,
   type ExchangeSurroundings,
   type LocalResponse,
   ProxyExchange,
@@ -73,6 +74,8 @@ export class Lane implements Steps, ResponseSink {
 
   #responseBegun = false;
   /** How the response body goes downstream. */
+  /** Whether the peer can tell a response that was cut from a whole one. */
+  #delimited = true;
   #sendAs: "same" | "rechunk" | "dechunk" = "same";
   #responseChunked = false;
 
@@ -302,7 +305,10 @@ export class Lane implements Steps, ResponseSink {
     const pieces = exchange.attempts > 1 ? (this.#kept ?? []) : this.#unsent;
     this.#unsent = [];
     this.#written = text.length;
-    if (pieces.length === 0) {
+    if (!connection.socket.writable) {
+      // It closed between the pool's choice and now: nothing of the request leaves, and `broken` follows.
+      this.#written = 0;
+    } else if (pieces.length === 0) {
       connection.socket.write(text, "latin1");
     } else if (pieces.length === 1 && pieces[0]!.length <= SMALL_BYTES) {
       this.#written += pieces[0]!.length;
@@ -330,7 +336,7 @@ export class Lane implements Steps, ResponseSink {
     const exchange = this.#exchange!;
     const isOld = this.#head!.version === "1.0";
     const { ends } = head;
-    const delimited = ends === "none" || ends === "length" || !isOld;
+    this.#delimited = ends === "none" || ends === "length" || !isOld;
     this.#sendAs = ends === "chunked" && isOld ? "dechunk" : ends === "close" && !isOld ? "rechunk" : "same";
     this.#responseChunked = ends === "chunked";
     let text: string;
@@ -339,7 +345,7 @@ export class Lane implements Steps, ResponseSink {
         // The peer may send the body after all, or not: what follows cannot be told apart (RFC 9110 §10.1.1).
         this.connection.drain("aborted");
       }
-      const closes = exchange.respond(head, head.hop, delimited);
+      const closes = exchange.respond(head, head.hop, this.#delimited);
       const chunked = (ends === "chunked" && !isOld) || this.#sendAs === "rechunk";
       text = responseText(head, this.connection, this.#around.forwarding, closes, chunked);
     } catch (error) {
@@ -424,7 +430,7 @@ export class Lane implements Steps, ResponseSink {
         bodyIsReplayable:
           this.#body === "none" ? this.#kept !== undefined || exchange.requestBytes === 0 : this.#kept !== undefined,
       });
-      exchange.releaseUpstream(false);
+      exchange.releaseUpstream(false, closeReasonOf(failure));
       if (retried) {
         exchange.attempt(true);
         return;
@@ -454,9 +460,10 @@ export class Lane implements Steps, ResponseSink {
   #fail(exchange: ProxyExchange, error: HoldfastError): void {
     this.#upstream?.detach();
     this.#upstream = undefined;
-    exchange.releaseUpstream(false);
+    exchange.releaseUpstream(false, closeReasonOf(error));
     if (this.#responseBegun || !this.#socket.writable) {
-      this.connection.cut("aborted", error);
+      if (this.#delimited) this.connection.cut("aborted", error);
+      else this.connection.reset("aborted", error);
     } else {
       try {
         this.#writeLocal(exchange, exchange.respondWithError(error));

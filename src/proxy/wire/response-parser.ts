@@ -62,9 +62,13 @@ export function parseResponseHead(text: string, method: string, maxFields: numbe
   if (scan.lines > maxFields) {
     throw new HoldfastError("HF_UPSTREAM_HEAD_TOO_LARGE", `more response fields than limits.fields (${maxFields})`);
   }
-  if (scan.unusual || (scan.chunked && scan.contentLength !== -1) || (scan.close && scan.keepAlive)) {
+  if (
+    scan.unusual ||
+    (scan.chunked && (scan.contentLength !== -1 || version === "1.0")) ||
+    (scan.close && scan.keepAlive)
+  ) {
     const flat = takeApart(text, fieldsStart, fieldsEnd);
-    const ends = checkResponseHead(method, status, flat);
+    const ends = checkResponseHead(method, status, flat, version);
     const { end: headers, hop } = splitHopByHop(flat);
     const bodyBytes = ends === "length" ? Number(headers.get("content-length")) : 0;
     return new WireResponseHead({ status, reason, version, headers, hop, ends, bodyBytes });

@@ -13,6 +13,9 @@ import { parseResponseHead, type WireResponseHead } from "./response-parser.ts";
 /** Up to here, head and body are read as one text, so that they can be written as one. */
 const SMALL_BYTES = 16_384;
 
+/** Found before the head is whole, because with such a line its end may never be. */
+const BARE_LF = /(?:^|[^\r])\n/;
+
 /** What the reader tells the exchange that uses the connection. */
 export interface ResponseSink {
   /** Method of the request that is being answered. */
@@ -112,6 +115,10 @@ export class WireUpstream implements SocketReader {
     for (;;) {
       const end = text.indexOf("\r\n\r\n");
       if (end === -1 || end + 4 > this.#maxHeadBytes) {
+        if (BARE_LF.test(text)) {
+          this.#fail("HF_UPSTREAM_BAD_RESPONSE", "the upstream's response head has a line that ends in a bare LF");
+          return true;
+        }
         if (text.length <= this.#maxHeadBytes) {
           this.#partial = text;
           return true;
