@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { definePlugin, type Exchange, listOf, type ResponseHead } from "../src/plugin/api.ts";
+import { definePlugin, type Exchange, type ExchangeHooks, listOf, type ResponseHead } from "../src/plugin/api.ts";
 import { clearsCookie, clearsSiteCookies } from "./connection-close-on-logout/cleared.ts";
 import { compilePath, type PathMatch, pathSegments } from "./connection-close-on-logout/path.ts";
 import { compileStatus } from "./connection-close-on-logout/status.ts";
@@ -118,26 +118,28 @@ export default definePlugin({
     function evidence(exchange: Exchange, head: ResponseHead): string | undefined {
       const rule = rules.findIndex((matches) => matches(exchange, head));
       if (rule !== -1) return `match[${rule}]`;
-      if (config.clearSiteData && clearsSiteCookies(head.headers.getAll("clear-site-data"))) return "clearSiteData";
+      if (
+        config.clearSiteData &&
+        head.headers.has("clear-site-data") &&
+        clearsSiteCookies(head.headers.getAll("clear-site-data"))
+      )
+        return "clearSiteData";
       if (cookies.size > 0 && clearsCookie(head.headers.getAll("set-cookie"), cookies, Date.now())) return "cookies";
       return undefined;
     }
 
-    return {
-      exchange(exchange) {
-        return {
-          response(head) {
-            const by = evidence(exchange, head);
-            if (by === undefined) return;
-            exchange.downstream.drain("logout");
-            exchange.upstream?.drain("logout");
-            log.debug(
-              { by, downstream: exchange.downstream.id, upstream: exchange.upstream?.id },
-              "logout: this response is the last one on its connections",
-            );
-          },
-        };
+    const hooks: ExchangeHooks = {
+      response(head, exchange) {
+        const by = evidence(exchange, head);
+        if (by === undefined) return;
+        exchange.downstream.drain("logout");
+        exchange.upstream?.drain("logout");
+        log.debug(
+          { by, downstream: exchange.downstream.id, upstream: exchange.upstream?.id },
+          "logout: this response is the last one on its connections",
+        );
       },
     };
+    return { exchange: () => hooks };
   },
 });

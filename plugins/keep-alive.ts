@@ -4,7 +4,14 @@
  *
  * @module
  */
-import { type Connection, definePlugin, duration, type Pool, type ReusePolicy } from "../src/plugin/api.ts";
+import {
+  type Connection,
+  definePlugin,
+  duration,
+  type ExchangeHooks,
+  type Pool,
+  type ReusePolicy,
+} from "../src/plugin/api.ts";
 
 /** Keep-alive of one side, as configured. */
 interface SidePolicy {
@@ -129,6 +136,11 @@ export default definePlugin({
     },
   },
   setup({ config }) {
+    const hearUpstream: ExchangeHooks = {
+      response(_head, { upstream }) {
+        if (upstream !== undefined) agree(upstream);
+      },
+    };
     return {
       pool(pool: Pool) {
         pool.reuse = config.upstream.reuse;
@@ -138,12 +150,7 @@ export default definePlugin({
       },
       exchange(exchange) {
         agree(exchange.downstream);
-        if (!config.upstream.enabled) return;
-        return {
-          response() {
-            if (exchange.upstream !== undefined) agree(exchange.upstream);
-          },
-        };
+        return config.upstream.enabled ? hearUpstream : undefined;
       },
     };
   },

@@ -426,23 +426,26 @@ export interface ConnectionHooks {
   close?(reason: CloseReason): void;
 }
 
-/** Hooks of one exchange. Every one is optional; one that is not defined costs nothing. */
+/**
+ * Hooks of one exchange. Every one is optional; one that is not defined costs nothing. Each is given its exchange too,
+ * so that a filter without state of its own can return one constant object and allocate nothing.
+ */
 export interface ExchangeHooks {
   /**
    * The request head is complete and routed. Edit `exchange.request`, or return a {@link Reply} to answer instead of
    * the upstream. The only hook that may be asynchronous; it has a time limit.
    */
-  request?(head: RequestHead): Reply | void | Promise<Reply | void>;
+  request?(head: RequestHead, exchange: Exchange): Reply | void | Promise<Reply | void>;
   /** A connection was taken for this attempt; nothing is sent yet. `connection.exchanges > 1` means reused. */
-  upstreamConnected?(connection: Connection): void;
+  upstreamConnected?(connection: Connection, exchange: Exchange): void;
   /** The attempt failed on a stale connection and another follows on a fresh one. */
-  retry?(error: Failure): void;
+  retry?(error: Failure, exchange: Exchange): void;
   /** The final response head came from the upstream, or from a plugin or Holdfast in its place. Edit it here. */
-  response?(head: ResponseHead): void;
+  response?(head: ResponseHead, exchange: Exchange): void;
   /** A hook of some plugin failed in this exchange. */
   pluginFailed?(failure: PluginFailure): void;
   /** The exchange is over. Always runs, exactly once. */
-  end?(outcome: Outcome): void;
+  end?(outcome: Outcome, exchange: Exchange): void;
 }
 
 /** A plugin's live instance in one direction. A filter without state returns the same hooks object every time. */

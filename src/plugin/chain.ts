@@ -91,11 +91,12 @@ export class Chain {
    */
   exchange(exchange: Exchange): ExchangeRun {
     if (this.#exchangeLinks.length === 0) return NO_EXCHANGE_HOOKS;
-    const run = new ExchangeRun(this, exchange);
-    for (const link of this.#exchangeLinks) {
+    const run = new ExchangeRun(this, exchange, this.#exchangeLinks);
+    for (let at = 0; at < this.#exchangeLinks.length; at++) {
+      const link = this.#exchangeLinks[at]!;
       try {
         const hooks = link.filter.exchange?.(exchange);
-        if (hooks !== undefined) run.add(link, asHooks<ExchangeHooks>(hooks));
+        if (hooks !== undefined) run.add(at, asHooks<ExchangeHooks>(hooks));
       } catch (error) {
         run.failed(this.fail(link, "exchange", error, exchange.downstream, exchange));
         if (link.onError === "fail") run.failure ??= pluginError(link.name, "exchange", error);
@@ -235,20 +236,23 @@ const NO_CONNECTION_HOOKS = new ConnectionRun(undefined, undefined);
 export class ExchangeRun {
   readonly #chain: Chain | undefined;
   readonly #exchange: Exchange | undefined;
-  readonly #links: ChainLink[] = [];
-  readonly #hooks: (ExchangeHooks | undefined)[] = [];
+  readonly #links: readonly ChainLink[];
+  /** One place per link; empty where its filter wants nothing of this exchange. */
+  readonly #hooks: (ExchangeHooks | undefined)[];
   /** A plugin with `onError: "fail"` failed where nothing could be thrown: the exchange fails at its next step. */
   failure: HoldfastError | undefined;
   #over = false;
 
-  constructor(chain: Chain | undefined, exchange: Exchange | undefined) {
+  constructor(chain: Chain | undefined, exchange: Exchange | undefined, links: readonly ChainLink[] = []) {
     this.#chain = chain;
     this.#exchange = exchange;
+    this.#links = links;
+    this.#hooks = new Array<ExchangeHooks | undefined>(links.length).fill(undefined);
   }
 
-  add(link: ChainLink, hooks: ExchangeHooks): void {
-    this.#links.push(link);
-    this.#hooks.push(hooks);
+  /** @param at - place of the filter's link */
+  add(at: number, hooks: ExchangeHooks): void {
+    this.#hooks[at] = hooks;
   }
 
   /**
@@ -264,7 +268,7 @@ export class ExchangeRun {
       if (hooks?.request === undefined) continue;
       let returned: unknown;
       try {
-        returned = hooks.request(head);
+        returned = hooks.request(head, this.#exchange!);
         if (returned === undefined) continue;
         if (isThenable(returned)) return this.#requestLater(at, returned, head);
         return asReply(returned);
@@ -299,7 +303,7 @@ export class ExchangeRun {
       const hooks = this.#hooks[at];
       if (hooks?.upstreamConnected === undefined) continue;
       try {
-        refusePromise(hooks.upstreamConnected(connection));
+        refusePromise(hooks.upstreamConnected(connection, this.#exchange!));
       } catch (error) {
         this.#hookFailed(at, "upstreamConnected", error);
       }
@@ -317,7 +321,7 @@ export class ExchangeRun {
       const hooks = this.#hooks[at];
       if (hooks?.response === undefined) continue;
       try {
-        refusePromise(hooks.response(head));
+        refusePromise(hooks.response(head, this.#exchange!));
       } catch (error) {
         if (isError) this.#keepFailure(at, "response", error);
         else this.#hookFailed(at, "response", error);
@@ -331,7 +335,7 @@ export class ExchangeRun {
       const hooks = this.#hooks[at];
       if (hooks?.retry === undefined) continue;
       try {
-        refusePromise(hooks.retry(failure));
+        refusePromise(hooks.retry(failure, this.#exchange!));
       } catch (error) {
         this.#keepFailure(at, "retry", error);
       }
@@ -344,7 +348,7 @@ export class ExchangeRun {
       const hooks = this.#hooks[at];
       if (hooks?.end === undefined) continue;
       try {
-        refusePromise(hooks.end(outcome));
+        refusePromise(hooks.end(outcome, this.#exchange!));
       } catch (error) {
         this.#leaveOut(at);
         this.#tell(at, "end", error, "continue");
@@ -399,7 +403,8 @@ export class ExchangeRun {
   }
 }
 
-const NO_EXCHANGE_HOOKS = new ExchangeRun(undefined, undefined);
+/** No filter wants anything of the exchange. */
+export const NO_EXCHANGE_HOOKS: ExchangeRun = new ExchangeRun(undefined, undefined);
 
 function pluginError(plugin: string, hook: string, error: unknown): HoldfastError {
   if (error instanceof HoldfastError) return error;

@@ -19,7 +19,7 @@ import type {
   StaleResult,
   TraceContext,
 } from "../plugin/api.ts";
-import { type Chain, ExchangeRun } from "../plugin/chain.ts";
+import { type Chain, type ExchangeRun, NO_EXCHANGE_HOOKS } from "../plugin/chain.ts";
 import { lastClock, readClock } from "./clock.ts";
 import type { SocketReader } from "./connect.ts";
 import type { ProxyConnection } from "./connection.ts";
@@ -123,7 +123,7 @@ export class ProxyExchange implements Exchange, Asker {
   steps: Steps = NO_STEPS;
 
   readonly #around: ExchangeSurroundings;
-  #run: ExchangeRun = new ExchangeRun(undefined, undefined);
+  #run: ExchangeRun = NO_EXCHANGE_HOOKS;
   #ticket: Ticket | undefined;
   #answeredBy: Outcome["answeredBy"] = "none";
   #ended = false;

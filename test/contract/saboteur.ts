@@ -114,14 +114,16 @@ export class Saboteur {
   #wrapExchange(exchange: Exchange, hooks: ExchangeHooks): ExchangeHooks {
     this.ends.set(exchange, 0);
     return {
-      request: (head) => this.#call<Reply | void | Promise<Reply | void>>("request", () => hooks.request?.(head)),
-      upstreamConnected: (connection) => this.#call("upstreamConnected", () => hooks.upstreamConnected?.(connection)),
-      retry: (failure) => this.#call("retry", () => hooks.retry?.(failure)),
-      response: (head) => this.#call("response", () => hooks.response?.(head)),
+      request: (head) =>
+        this.#call<Reply | void | Promise<Reply | void>>("request", () => hooks.request?.(head, exchange)),
+      upstreamConnected: (connection) =>
+        this.#call("upstreamConnected", () => hooks.upstreamConnected?.(connection, exchange)),
+      retry: (failure) => this.#call("retry", () => hooks.retry?.(failure, exchange)),
+      response: (head) => this.#call("response", () => hooks.response?.(head, exchange)),
       pluginFailed: (failure) => this.#call("pluginFailed", () => hooks.pluginFailed?.(failure)),
       end: (outcome) => {
         this.ends.set(exchange, this.ends.get(exchange)! + 1);
-        return this.#call("end", () => hooks.end?.(outcome));
+        return this.#call("end", () => hooks.end?.(outcome, exchange));
       },
     };
   }

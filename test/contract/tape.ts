@@ -65,16 +65,16 @@ export class Tape {
           return {
             request(head) {
               add("request");
-              return deeds.request?.(head);
+              return deeds.request?.(head, exchange);
             },
             upstreamConnected(connection) {
               add("upstreamConnected");
-              deeds.upstreamConnected?.(connection);
+              deeds.upstreamConnected?.(connection, exchange);
             },
             retry: () => add("retry"),
             response(head) {
               add("response");
-              deeds.response?.(head);
+              deeds.response?.(head, exchange);
             },
             end(outcome) {
               outcomes.push(outcome);

@@ -13,7 +13,6 @@ import type {
   ConnectionHooks,
   Direction,
   Exchange,
-  ExchangeHooks,
   Filter,
   HeaderField,
   Plugin,
@@ -23,6 +22,7 @@ import type {
   Side,
 } from "../../src/plugin/api.ts";
 import { FieldList } from "../../src/proxy/headers.ts";
+import { type BoundHooks, bindHooks } from "../support/bound-hooks.ts";
 
 type Mutable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -192,9 +192,9 @@ export class Started {
   }
 
   /** An exchange begins on connections that are open. */
-  begin(exchange: ExchangeFacts): ExchangeHooks {
+  begin(exchange: ExchangeFacts): BoundHooks {
     this.#begin(exchange.downstream, exchange);
-    return this.filter.exchange?.(exchange) ?? {};
+    return bindHooks(this.filter.exchange?.(exchange) ?? {}, exchange);
   }
 
   /** An upstream connection is taken for the exchange. */

@@ -12,7 +12,6 @@ import type {
   ConnectionSetup,
   ConnectionState,
   Exchange,
-  ExchangeHooks,
   Failure,
   Filter,
   KeepAliveHint,
@@ -21,6 +20,7 @@ import type {
   TraceContext,
 } from "../../src/plugin/api.ts";
 import { FieldList } from "../../src/proxy/headers.ts";
+import { type BoundHooks, bindHooks } from "../support/bound-hooks.ts";
 
 type Writable<T> = { -readonly [K in keyof T]: T[K] };
 
@@ -153,12 +153,13 @@ export class Driver {
     return this.#filter.connection?.(connection) ?? {};
   }
 
-  begin(exchange: Exchange): ExchangeHooks | undefined {
-    return this.#filter.exchange?.(exchange) ?? undefined;
+  begin(exchange: Exchange): BoundHooks | undefined {
+    const hooks = this.#filter.exchange?.(exchange);
+    return hooks ? bindHooks(hooks, exchange) : undefined;
   }
 
   /** A connection was taken for the next attempt. */
-  connect(exchange: Writable<Exchange>, hooks: ExchangeHooks | undefined, connection: Connection): void {
+  connect(exchange: Writable<Exchange>, hooks: BoundHooks | undefined, connection: Connection): void {
     exchange.attempts++;
     exchange.upstream = connection;
     exchange.upstreamIndex = connection.exchanges;
@@ -166,11 +167,7 @@ export class Driver {
   }
 
   /** One exchange from its head to its end over one connection. */
-  run(
-    exchange: Writable<Exchange>,
-    connection: Connection,
-    outcome: Outcome = outcomeFacts(),
-  ): ExchangeHooks | undefined {
+  run(exchange: Writable<Exchange>, connection: Connection, outcome: Outcome = outcomeFacts()): BoundHooks | undefined {
     const hooks = this.begin(exchange);
     hooks?.request?.(exchange.request);
     this.connect(exchange, hooks, connection);

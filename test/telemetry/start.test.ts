@@ -61,8 +61,8 @@ function start(
     exchange(exchange) {
       const hooks = filters.map(({ filter }) => filter.exchange?.(exchange) ?? {});
       return {
-        upstreamConnected: (connection) => hooks.forEach((hook) => void hook.upstreamConnected?.(connection)),
-        end: (outcome) => hooks.forEach((hook) => void hook.end?.(outcome)),
+        upstreamConnected: (connection) => hooks.forEach((hook) => void hook.upstreamConnected?.(connection, exchange)),
+        end: (outcome) => hooks.forEach((hook) => void hook.end?.(outcome, exchange)),
       };
     },
   };
