@@ -92,7 +92,7 @@ const NO_OFFSETS: Offsets = [];
 export class FieldList implements HeaderList {
   /** `null` while the lines are still text. */
   #flat: string[] | null;
-  readonly #text: string;
+  #text: string;
   readonly #offsets: Offsets;
   /** Lines added to the text, each with its CRLF. */
   #added = "";
@@ -153,16 +153,21 @@ export class FieldList implements HeaderList {
 
   getAll(name: string): string[] {
     const values: string[] = [];
+    if (this.#flat === null && this.#added === "") {
+      const offsets = this.#offsets;
+      for (let at = this.#seek(name); at !== -1; at = this.#seek(name, at + 4)) {
+        values.push(this.#text.slice(offsets[at + 2]!, offsets[at + 3]!));
+      }
+      return values;
+    }
     const wanted = name.toLowerCase();
     for (let at = this.#find(wanted); at !== -1; at = this.#find(wanted, at + 2)) values.push(this.flat[at + 1]!);
     return values;
   }
 
   has(name: string): boolean {
-    const wanted = name.toLowerCase();
-    if (this.#flat !== null) return this.#find(wanted) !== -1;
-    if (this.#seek(name) !== -1) return true;
-    return this.#added !== "" && `\r\n${this.#added.toLowerCase()}`.includes(`\r\n${wanted}:`);
+    if (this.#flat !== null) return this.#find(name.toLowerCase()) !== -1;
+    return this.#seek(name) !== -1 || this.#isAdded(name);
   }
 
   set(name: string, value: string): void {
@@ -183,10 +188,7 @@ export class FieldList implements HeaderList {
 
   /** `set` for core: no field is reserved, nothing is checked. */
   write(name: string, value: string): void {
-    if (this.#flat === null && this.#added === "" && this.#seek(name) === -1) {
-      this.#added = `${name}: ${value}\r\n`;
-      return;
-    }
+    if (this.#flat === null && this.#writeText(name, value)) return;
     const wanted = name.toLowerCase();
     const at = this.#find(wanted);
     if (at === -1) {
@@ -199,7 +201,7 @@ export class FieldList implements HeaderList {
 
   /** `delete` for core. */
   remove(name: string): boolean {
-    if (this.#flat === null && this.#added === "" && this.#seek(name) === -1) return false;
+    if (this.#flat === null && !this.has(name)) return false;
     return this.#removeFrom(name.toLowerCase(), 0);
   }
 
@@ -222,11 +224,31 @@ export class FieldList implements HeaderList {
     return flat;
   }
 
-  /** Index in the offsets of the first line with this name, −1 if there is none. */
-  #seek(name: string): number {
+  /** `write` without taking the text apart; tells whether it could be done. */
+  #writeText(name: string, value: string): boolean {
+    if (this.#isAdded(name)) return false;
+    const at = this.#seek(name);
+    if (at === -1) {
+      this.#added += `${name}: ${value}\r\n`;
+      return true;
+    }
+    const start = this.#offsets[at + 2]!;
+    const end = this.#offsets[at + 3]!;
+    // A value of another length would move all that follows.
+    if (end - start !== value.length || this.#seek(name, at + 4) !== -1) return false;
+    this.#text = this.#text.slice(0, start) + value + this.#text.slice(end);
+    return true;
+  }
+
+  #isAdded(name: string): boolean {
+    return this.#added !== "" && `\r\n${this.#added.toLowerCase()}`.includes(`\r\n${name.toLowerCase()}:`);
+  }
+
+  /** Index in the offsets of the first line with this name at or after `from`, −1 if there is none. */
+  #seek(name: string, from = 0): number {
     const { length } = name;
     const offsets = this.#offsets;
-    for (let at = 0; at < offsets.length; at += 4) {
+    for (let at = from; at < offsets.length; at += 4) {
       const start = offsets[at]!;
       if (offsets[at + 1]! - start === length && sameName(this.#text, start, name)) return at;
     }
