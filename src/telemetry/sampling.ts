@@ -17,9 +17,7 @@ export type Sampled = (traceId: string, parentSampled: boolean | undefined) => b
 
 /** The decision that the configured sampler stands for. @param ratio - 0 to 1, for the ratio samplers */
 export function sampledBy(sampler: SamplerName, ratio: number): Sampled {
-  const byRatio = new TraceIdRatioBasedSampler(ratio);
-  const inRatio = (traceId: string) =>
-    byRatio.shouldSample(ROOT_CONTEXT, traceId).decision === SamplingDecision.RECORD_AND_SAMPLED;
+  const inRatio = ratioSampler(ratio);
   switch (sampler) {
     case "always_on":
       return () => true;
@@ -34,6 +32,13 @@ export function sampledBy(sampler: SamplerName, ratio: number): Sampled {
     case "parentbased_traceidratio":
       return (traceId, parentSampled) => parentSampled ?? inRatio(traceId);
   }
+}
+
+function ratioSampler(ratio: number): (traceId: string) => boolean {
+  if (ratio === 0) return () => false;
+  if (ratio === 1) return () => true;
+  const sampler = new TraceIdRatioBasedSampler(ratio);
+  return (traceId) => sampler.shouldSample(ROOT_CONTEXT, traceId).decision === SamplingDecision.RECORD_AND_SAMPLED;
 }
 
 /**

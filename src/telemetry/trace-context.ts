@@ -20,7 +20,9 @@ export const FLAG_SAMPLED = 0x01;
 /** The trace id is random (Trace Context level 2); kept as received. */
 const FLAG_RANDOM = 0x02;
 
-const TRACEPARENT = /^([0-9a-f]{2})-([0-9a-f]{32})-([0-9a-f]{16})-([0-9a-f]{2})(-.*)?$/;
+const TRACEPARENT = /^[0-9a-f]{2}-[0-9a-f]{32}-[0-9a-f]{16}-[0-9a-f]{2}(?:-.*)?$/;
+/** Of version 00, which has nothing after the flags. */
+const LENGTH = 55;
 const NO_TRACE = "0".repeat(32);
 const NO_SPAN = "0".repeat(16);
 
@@ -35,12 +37,13 @@ export function readParent(headers: HeaderList): RemoteParent | undefined {
 
 /** Reads one `traceparent` value. A version above 00 may have more parts after the flags; they are ignored. */
 export function parseTraceparent(value: string): RemoteParent | undefined {
-  const match = TRACEPARENT.exec(value);
-  if (match === null) return undefined;
-  const [, version, traceId, spanId, flags, more] = match;
-  if (version === "ff" || (version === "00" && more !== undefined)) return undefined;
+  if (!TRACEPARENT.test(value)) return undefined;
+  const version = value.slice(0, 2);
+  if (version === "ff" || (version === "00" && value.length !== LENGTH)) return undefined;
+  const traceId = value.slice(3, 35);
+  const spanId = value.slice(36, 52);
   if (traceId === NO_TRACE || spanId === NO_SPAN) return undefined;
-  return { traceId: traceId!, spanId: spanId!, flags: Number.parseInt(flags!, 16) };
+  return { traceId, spanId, flags: Number.parseInt(value.slice(53, 55), 16) };
 }
 
 /** `traceparent`, version 00. The flags are `sampled` and, when the parent had it, `random`; others are not ours to set. */
@@ -48,26 +51,35 @@ export function formatTraceparent(traceId: string, spanId: string, sampled: bool
   return `00-${traceId}-${spanId}-0${(parentFlags & FLAG_RANDOM) | (sampled ? FLAG_SAMPLED : 0)}`;
 }
 
-const randomBytes = Buffer.allocUnsafe(4096);
-let used = randomBytes.length;
+const random = Buffer.allocUnsafe(4096);
+let usedBytes = random.length;
+/** Some of the random bytes as text, a piece at a time: an id keeps alive the whole piece that it was cut from. */
+let digits = "";
+let usedDigits = 0;
+const PIECE_BYTES = 256;
 
-function randomHex(bytes: number): string {
-  if (used + bytes > randomBytes.length) {
-    randomFillSync(randomBytes);
-    used = 0;
+function randomDigits(count: number): string {
+  if (usedDigits + count > digits.length) {
+    if (usedBytes === random.length) {
+      randomFillSync(random);
+      usedBytes = 0;
+    }
+    digits = random.toString("hex", usedBytes, usedBytes + PIECE_BYTES);
+    usedBytes += PIECE_BYTES;
+    usedDigits = 0;
   }
-  used += bytes;
-  return randomBytes.toString("hex", used - bytes, used);
+  usedDigits += count;
+  return digits.slice(usedDigits - count, usedDigits);
 }
 
 /** A new trace id. */
 export function newTraceId(): string {
-  return randomHex(16);
+  return randomDigits(32);
 }
 
 /** A new span id. */
 export function newSpanId(): string {
-  return randomHex(8);
+  return randomDigits(16);
 }
 
 /** Tells the filters after it which trace a request belongs to, and changes nothing: what runs while nothing is recorded. */

@@ -62,9 +62,9 @@ function passOnUnsampled(exchange: Exchange, parent: RemoteParent | undefined, t
   }
   const spanId = newSpanId();
   const { headers } = exchange.request;
-  headers.set("traceparent", formatTraceparent(traceId, spanId, false, parent?.flags));
   // What stood beside a `traceparent` that was not valid belongs to no trace (W3C Trace Context §3.3).
   if (parent === undefined) headers.delete("tracestate");
+  headers.set("traceparent", formatTraceparent(traceId, spanId, false, parent?.flags));
   exchange.trace = { traceId, spanId, sampled: false };
 }
 
@@ -96,13 +96,11 @@ class ExchangeTrace implements ExchangeHooks {
     if (parent === undefined) exchange.request.headers.delete("tracestate");
     this.#server = this.#tracer.startSpan(
       this.#spanName,
-      {
-        kind: SpanKind.SERVER,
-        startTime: exchange.startedAtEpochMs,
-        attributes: serverAttributes(exchange, this.#method),
-      },
+      { kind: SpanKind.SERVER, startTime: exchange.startedAtEpochMs },
       parent === undefined ? ROOT_CONTEXT : remoteContext(exchange, parent),
     );
+    // Not given to `startSpan`, which would check each of them twice.
+    this.#server.setAttributes(serverAttributes(exchange, this.#method));
     this.#context = trace.setSpan(ROOT_CONTEXT, this.#server);
     const { traceId, spanId } = this.#server.spanContext();
     exchange.trace = { traceId, spanId, sampled: true };
@@ -113,7 +111,8 @@ class ExchangeTrace implements ExchangeHooks {
     const exchange = this.#exchange;
     const reused = connection.exchanges > 1;
     const { setup } = connection;
-    const client = this.#startAttempt(connection, {
+    const client = this.#startAttempt(connection);
+    client.setAttributes({
       [ATTR.networkPeerAddress]: connection.remoteAddress,
       [ATTR.networkPeerPort]: connection.remotePort,
       [ATTR.networkProtocolVersion]: protocolVersion(connection.protocol),
@@ -153,7 +152,7 @@ class ExchangeTrace implements ExchangeHooks {
   end(outcome: Outcome): void {
     const exchange = this.#exchange;
     // An attempt that found no connection was never shown to `upstreamConnected`.
-    if (this.#client === undefined && exchange.attempts > this.#attempts) this.#startAttempt(undefined, {});
+    if (this.#client === undefined && exchange.attempts > this.#attempts) this.#startAttempt(undefined);
     const upstreamStatus = outcome.answeredBy === "upstream" ? outcome.status : undefined;
     this.#endAttempt(outcome.durationMs, upstreamStatus, outcome.error);
 
@@ -172,7 +171,7 @@ class ExchangeTrace implements ExchangeHooks {
     server.end(exchange.startedAtEpochMs + outcome.durationMs);
   }
 
-  #startAttempt(connection: Connection | undefined, attributes: Attributes): Span {
+  #startAttempt(connection: Connection | undefined): Span {
     const exchange = this.#exchange;
     const { request } = exchange;
     const origin = exchange.route?.origin;
@@ -183,21 +182,20 @@ class ExchangeTrace implements ExchangeHooks {
       {
         kind: SpanKind.CLIENT,
         startTime,
-        attributes: {
-          [ATTR.httpRequestMethod]: this.#method,
-          [ATTR.httpRequestMethodOriginal]: this.#method === OTHER ? request.method : undefined,
-          [ATTR.httpRequestResendCount]: this.#attempts > 0 ? this.#attempts : undefined,
-          [ATTR.serverAddress]: origin?.host,
-          [ATTR.serverPort]: origin?.port,
-          [ATTR.urlScheme]: origin?.scheme,
-          [ATTR.urlFull]: origin === undefined ? undefined : fullUrl(origin, request.target),
-          [ATTR.direction]: exchange.direction,
-          ...attributes,
-        },
         ...(setup === undefined ? undefined : { links: [{ context: setup }] }),
       },
       this.#context,
     );
+    client.setAttributes({
+      [ATTR.httpRequestMethod]: this.#method,
+      [ATTR.httpRequestMethodOriginal]: this.#method === OTHER ? request.method : undefined,
+      [ATTR.httpRequestResendCount]: this.#attempts > 0 ? this.#attempts : undefined,
+      [ATTR.serverAddress]: origin?.host,
+      [ATTR.serverPort]: origin?.port,
+      [ATTR.urlScheme]: origin?.scheme,
+      [ATTR.urlFull]: origin === undefined ? undefined : fullUrl(origin, request.target),
+      [ATTR.direction]: exchange.direction,
+    });
     if (exchange.queuedMs > 0) {
       this.#tracer
         .startSpan(SPAN.waitForConnection, { startTime }, trace.setSpan(ROOT_CONTEXT, client))
