@@ -1,7 +1,5 @@
 /** `end` runs exactly once, with the truth about what happened, however an exchange ends and with every forwarder. */
 import assert from "node:assert/strict";
-import { once } from "node:events";
-import net, { type AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
 import type { Outcome, Plugin } from "../../src/plugin/api.ts";
 import type { TestSidecar } from "../../src/testing.ts";
@@ -14,6 +12,7 @@ import {
   testSidecar,
 } from "../support/peers.ts";
 import { type Deeds, Tape } from "./tape.ts";
+import { unusedPort } from "./unused-port.ts";
 
 const GET = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const POST = "POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 5\r\n\r\nhello";
@@ -418,14 +417,4 @@ function actual(outcome: Outcome | undefined) {
     stale: outcome?.stale,
     code: outcome?.error?.code,
   };
-}
-
-/** A port that nothing listens on. */
-async function unusedPort(): Promise<number> {
-  const server = net.createServer().listen(0, "127.0.0.1");
-  await once(server, "listening");
-  const { port } = server.address() as AddressInfo;
-  server.close();
-  await once(server, "close");
-  return port;
 }

@@ -1,8 +1,11 @@
 /** Hooks run in the order that docs/phases.md shows, the same with every forwarder. */
 import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import type { Socket } from "node:net";
 import { test } from "node:test";
 import { FORWARDERS, RawPeer, rawOrigin, testSidecar } from "../support/peers.ts";
-import { Tape } from "./tape.ts";
+import { type Deeds, Tape } from "./tape.ts";
+import { unusedPort } from "./unused-port.ts";
 
 const GET = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
 const OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -118,4 +121,141 @@ for (const forwarder of FORWARDERS) {
       );
     }
   });
+}
+
+/** What the ways of docs/phases.md are acted with. */
+interface Scene {
+  readonly tape: Tape;
+  readonly deeds: Deeds;
+  /** Port of the origin. */
+  readonly port: number;
+  /** A port that nothing listens on. */
+  readonly closedPort: number;
+  connect(): Promise<RawPeer>;
+  /** What the origin does with the next requests, in turn; then it answers 200. */
+  readonly answers: ((socket: Socket) => void)[];
+}
+
+/** By heading in docs/phases.md: makes it happen, up to the caller's end of the connection. */
+const PATHS: Record<string, (scene: Scene) => Promise<RawPeer>> = {
+  async Success({ connect, tape }) {
+    const peer = await connect();
+    peer.send(GET);
+    await tape.ran("a idle upstream");
+    return peer;
+  },
+  async "A plugin replies"({ connect, deeds }) {
+    deeds.request = () => ({ status: 403 });
+    const peer = await connect();
+    peer.send(GET);
+    await peer.until((text) => text.endsWith("\r\n\r\n"));
+    return peer;
+  },
+  async Retry({ connect, tape, answers }) {
+    const peer = await connect();
+    answers.push(
+      (socket) => void socket.write(OK),
+      (socket) => void socket.resetAndDestroy(),
+    );
+    peer.send(GET);
+    await tape.ran("a idle downstream");
+    await tape.ran("a idle upstream");
+    tape.events.length = 0;
+    peer.send(GET);
+    await tape.ran("a idle upstream");
+    return peer;
+  },
+  async "Failure before a connection"({ connect, closedPort }) {
+    const peer = await connect();
+    peer.send(GET.replace("a", `127.0.0.1:${closedPort}`));
+    await peer.until((text) => text.endsWith("HF_UPSTREAM_REFUSED\n"));
+    return peer;
+  },
+  async "Failure after it"({ connect, answers }) {
+    answers.push((socket) => void socket.end());
+    const peer = await connect();
+    peer.send(GET);
+    await peer.until((text) => text.endsWith("HF_UPSTREAM_CLOSED\n"));
+    return peer;
+  },
+  async Upgrade({ connect, answers }) {
+    answers.push((socket) => {
+      socket.write("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: odd\r\n\r\nhi");
+    });
+    const peer = await connect();
+    peer.send("GET / HTTP/1.1\r\nHost: a\r\nConnection: Upgrade\r\nUpgrade: odd\r\n\r\n");
+    await peer.until((text) => text.endsWith("hi"));
+    return peer;
+  },
+  async Tunnel({ connect, port }) {
+    const peer = await connect();
+    peer.send(`CONNECT 127.0.0.1:${port} HTTP/1.1\r\nHost: a\r\n\r\n`);
+    await peer.until((text) => text.endsWith("\r\n\r\n"));
+    return peer;
+  },
+};
+
+/** The two strands of a path as docs/phases.md lists them. */
+function documented(heading: string): { rest: string[]; upstream: string[] } {
+  const page = readFileSync(new URL("../../docs/phases.md", import.meta.url), "utf8");
+  const section = page.split(/^### /m).find((each) => each.startsWith(`${heading}\n`)) ?? "";
+  const [, block = ""] = /```text\n([\s\S]*?)```/.exec(section) ?? [];
+  const [rest = "", upstream = ""] = block.split("\n");
+  const events = (line: string) =>
+    line
+      .split(", ")
+      .filter((event) => event !== "")
+      .map((event) => `a ${event.replace("↓", "downstream").replace("↑", "upstream")}`);
+  return { rest: events(rest), upstream: events(upstream) };
+}
+
+test("docs/phases.md lists the hooks of each path and of no other", () => {
+  const page = readFileSync(new URL("../../docs/phases.md", import.meta.url), "utf8");
+  assert.deepEqual(
+    [...page.matchAll(/^### (.*)$/gm)].map(([, heading]) => heading),
+    Object.keys(PATHS),
+  );
+});
+
+for (const forwarder of FORWARDERS) {
+  for (const [heading, act] of Object.entries(PATHS)) {
+    const side = heading === "Tunnel" || heading === "Failure before a connection" ? "outbound" : "inbound";
+    test(`${forwarder}: docs/phases.md tells the truth: ${heading}`, async (t) => {
+      const answers: ((socket: Socket) => void)[] = [];
+      const origin = await rawOrigin(t, ({ socket }) => {
+        const answer = answers.shift();
+        if (answer === undefined) socket.write(OK);
+        else answer(socket);
+      });
+      const tape = new Tape();
+      const deeds: Deeds = {};
+      const sidecar = await testSidecar(t, {
+        upstream: origin.url,
+        outbound: true,
+        plugins: [{ plugin: tape.plugin("a", deeds), directions: [side] }],
+        config: { forwarder, outbound: { unmatched: "pass" } },
+      });
+      const peer = await act({
+        tape,
+        deeds,
+        answers,
+        port: origin.port,
+        closedPort: await unusedPort(),
+        connect: () => RawPeer.connect(t, sidecar[side]),
+      });
+      peer.socket.end();
+      await tape.ran("a close downstream");
+      await tape.ran("a end");
+      await sidecar.stop();
+      const expected = documented(heading);
+      const happened = tape.events.filter((event) => event !== "a close");
+      if (heading === "Failure before a connection") {
+        assert.deepEqual(happened, expected.rest);
+        return;
+      }
+      const { rest, upstream } = strands(happened);
+      assert.deepEqual(rest, expected.rest);
+      assert.deepEqual(upstream, expected.upstream);
+    });
+  }
 }
