@@ -10,8 +10,12 @@
  * Plugins state intent ({@link Connection.drain}, {@link Connection.keepAlive}, {@link Pool}); Holdfast
  * alone writes `Connection`, `Keep-Alive`, `Content-Length`, `Transfer-Encoding` and `Via`.
  *
- * Hooks run in the order of the `plugins` list for `pool`, `connection`, `exchange`, `request` and
- * `upstreamConnected`, and in reverse order for `response`, `retry`, `end`, `idle` and `close`.
+ * Hooks run in the order of the `plugins` list for `pool`, `connection`, `active`, `backendChanged`, `exchange`,
+ * `request`, `upstreamConnected` and `pluginFailed`, and in reverse order for `response`, `retry`, `end`, `idle` and
+ * `close`. docs/phases.md draws it.
+ *
+ * All hooks but {@link ExchangeHooks.request} and {@link Filter.close} are synchronous: one that returns a promise has
+ * failed. What a failed hook means is the user's to say, with `onError` of the plugin's entry.
  *
  * Nothing in this file assumes that a connection carries one exchange at a time.
  *
@@ -268,7 +272,8 @@ export type HeaderField = readonly [name: string, value: string];
  *
  * Hop-by-hop fields (RFC 9110 §7.6.1) are not in it. `set`, `append` and `delete` throw a `TypeError` for an invalid
  * name or value and for the fields that Holdfast alone writes: `Connection`, `Keep-Alive`, `Proxy-Connection`,
- * `Content-Length`, `Transfer-Encoding`, `TE`, `Trailer`, `Upgrade`, `Via`.
+ * `Content-Length`, `Transfer-Encoding`, `TE`, `Trailer`, `Upgrade`, `Via`; and for `Host`, which is sent from
+ * {@link RequestHead.authority}. A value is bytes, written as latin1: characters beyond U+00FF are invalid, encode them.
  */
 export interface HeaderList extends Iterable<HeaderField> {
   /** Number of field lines. */
@@ -289,10 +294,18 @@ export interface HeaderList extends Iterable<HeaderField> {
 /** Start line and fields of a request, as they are about to be sent upstream. */
 export interface RequestHead {
   readonly method: string;
-  /** The origin-form (`/path?query`) or `*`. Assignable: must stay a valid request target without a fragment. */
+  /**
+   * The origin-form (`/path?query`) or `*`; `host:port` for CONNECT. Assignable, except for CONNECT: anything but an
+   * encoded path without a fragment, or `*` for OPTIONS, throws a `TypeError`.
+   */
   target: string;
   readonly scheme: "http" | "https";
-  /** Host and port that the request named, as received. `Host` is sent from it. Assignable. */
+  /**
+   * Host and port that the request named, as received; empty for HTTP/1.0 without `Host`. `Host` is sent from it. The
+   * request is routed already, so assigning it changes what the upstream is told, not where the request goes.
+   *
+   * @throws TypeError on assignment, when it is not a host with an optional port
+   */
   authority: string;
   /** Version the downstream peer spoke. */
   readonly version: "1.0" | "1.1" | "2";
@@ -308,10 +321,14 @@ export interface ResponseHead {
   readonly headers: HeaderList;
 }
 
-/** A response that a plugin gives instead of the upstream. */
+/**
+ * A response that a plugin gives instead of the upstream. Holdfast adds `Content-Length`, `Date` and the fields of the
+ * hop; one that cannot be sent is a failure of the plugin.
+ */
 export interface Reply {
   /** 200 to 599. */
   readonly status: number;
+  /** In this order. The fields that {@link HeaderList} refuses are refused here too. */
   readonly headers?: readonly HeaderField[];
   readonly body?: string | Uint8Array;
 }
@@ -408,7 +425,7 @@ export interface PluginFailure {
   /** `"request"`, `"connection"`, … */
   readonly hook: string;
   readonly error: unknown;
-  /** Whether the exchange goes on without the plugin (`continue`) or gets 500 (`fail`). */
+  /** What follows: the exchange goes on without the plugin (`continue`) or gets 500 (`fail`). */
   readonly onError: "continue" | "fail";
   readonly connection: Connection | undefined;
   readonly exchange: Exchange | undefined;
@@ -461,7 +478,7 @@ export interface Filter {
   exchange?(exchange: Exchange): ExchangeHooks | void;
   /** A hook of some plugin failed, in this direction. */
   pluginFailed?(failure: PluginFailure): void;
-  /** The direction closes; every connection is closed by then. */
+  /** The direction closes; every connection is closed by then. May be asynchronous, for up to 5 s. */
   close?(): void | Promise<void>;
 }
 
