@@ -1,5 +1,5 @@
 /**
- * The OpenTelemetry SDK of one sidecar. Imported once the listeners are up: it costs a quarter of a second and 35 MB.
+ * The OpenTelemetry SDK of one sidecar. Imported once the listeners are up: it costs a quarter of a second and 20 MB.
  *
  * @module
  */
