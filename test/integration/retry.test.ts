@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import test, { type TestContext } from "node:test";
+import { definePlugin } from "../../src/plugin/api.ts";
 import type { ProxyConnection } from "../../src/proxy/connection.ts";
 import { observer } from "../support/observer.ts";
 import {
@@ -65,6 +66,21 @@ const NEVER_TWICE = {
   "PUT with a body beyond limits.replay": `PUT /again HTTP/1.1\r\nHost: h\r\nContent-Length: 2000\r\n\r\n${"x".repeat(2000)}`,
   "POST with Idempotency-Key and a body beyond limits.replay": `POST /again HTTP/1.1\r\nHost: h\r\nIdempotency-Key: "k"\r\nContent-Length: 2000\r\n\r\n${"x".repeat(2000)}`,
 } as const;
+
+/** As if the kernel had told of a reset between the choice of a reused connection and the first write. */
+const breaker = definePlugin({
+  name: "breaker",
+  apiVersion: 1,
+  description: "Destroys reused connections as they are taken",
+  config: {},
+  setup: () => ({
+    exchange: () => ({
+      upstreamConnected(connection) {
+        if (connection.exchanges > 1) (connection as ProxyConnection).socket.destroy();
+      },
+    }),
+  }),
+});
 
 for (const forwarder of FORWARDERS) {
   for (const [how, breakOff] of Object.entries(BREAK)) {
@@ -175,23 +191,7 @@ for (const forwarder of FORWARDERS) {
     const watch = observer();
     const sidecar = await testSidecar(t, {
       upstream: origin.url,
-      plugins: [
-        { plugin: watch.plugin },
-        {
-          plugin: {
-            ...observer().plugin,
-            name: "breaker",
-            setup: () => ({
-              exchange: () => ({
-                // As if the kernel had told of a reset between the choice of the connection and the first write.
-                upstreamConnected(connection) {
-                  if (connection.exchanges > 1) (connection as ProxyConnection).socket.destroy();
-                },
-              }),
-            }),
-          },
-        },
-      ],
+      plugins: [{ plugin: watch.plugin }, { plugin: breaker }],
       config: { forwarder },
     });
     const peer = await RawPeer.connect(t, sidecar.inbound);
