@@ -115,11 +115,11 @@ test("a pipe that nobody reads takes a bounded amount, and does not keep the pro
 
 test("a pipe whose reader went away drops lines and does not end the process", async (t) => {
   const child = logging(`
-    out.write("first\\n");
     process.on("SIGUSR2", async () => {
       for (let index = 0; index < 10; index++) { out.write("later\\n"); await out.flush(1000); }
       process.stderr.write(String(out.dropped)); process.exit(7);
     });
+    out.write("first\\n");
     setInterval(() => {}, 1000);`);
   t.after(() => child.kill("SIGKILL"));
   await once(child.stdout, "data");
