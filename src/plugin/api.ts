@@ -328,7 +328,7 @@ export interface ResponseHead {
 export interface Reply {
   /** 200 to 599. */
   readonly status: number;
-  /** In this order. The fields that {@link HeaderList} refuses are refused here too. */
+  /** In this order. The fields that Holdfast alone writes are refused here as they are in a {@link HeaderList}. */
   readonly headers?: readonly HeaderField[];
   readonly body?: string | Uint8Array;
 }

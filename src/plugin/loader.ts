@@ -38,6 +38,14 @@ const API_VERSION: ApiVersion = 1;
 const EXTENSION = path.extname(fileURLToPath(import.meta.url));
 const BUILT_INS = fileURLToPath(new URL("../../plugins/", import.meta.url));
 
+// What a plugin imports by our name is this very Holdfast, wherever the plugin lies: beside it there may be no other (a
+// path in a container image), or one of another version.
+const API = new URL(`./api${EXTENSION}`, import.meta.url).href;
+registerHooks({
+  resolve: (specifier, context, next) =>
+    specifier === "holdfast/plugin" ? { url: API, shortCircuit: true } : next(specifier, context),
+});
+
 /** Names of the built-in plugins, in alphabetical order. */
 export function builtInNames(): string[] {
   const names = readdirSync(BUILT_INS, { withFileTypes: true }).flatMap((entry) => {

@@ -224,3 +224,27 @@ test("a plugin's own variables outrank its entry, and its secrets are marked", a
     ],
   );
 });
+
+test('what a plugin imports as "holdfast/plugin" is this very Holdfast, wherever the plugin lies', async (t) => {
+  const own = `
+    import { definePlugin, duration } from "holdfast/plugin";
+    import * as api from "holdfast/plugin";
+    import * as running from ${API};
+    if (api !== running) throw new Error("another Holdfast");
+    export default definePlugin({
+      name: "own", apiVersion: 1, description: "d", config: { every: duration("2s", "How often.") }, setup: () => ({}),
+    });`;
+  const files = {
+    "plugin.mjs": own,
+    "node_modules/packaged/package.json": { name: "packaged", exports: "./index.mjs" },
+    "node_modules/packaged/index.mjs": own.replace('name: "own"', 'name: "packaged"'),
+    // A copy beside it is not used: plugin and Holdfast would talk past each other.
+    "node_modules/holdfast/package.json": { name: "holdfast", exports: { "./plugin": "./plugin.mjs" } },
+    "node_modules/holdfast/plugin.mjs": "throw new Error('the copy')",
+  };
+  const plugins = await loading(t, files, { use: "./plugin.mjs" }, { use: "packaged" });
+  assert.deepEqual(
+    plugins.map(({ config }) => config),
+    [{ every: 2000 }, { every: 2000 }],
+  );
+});
