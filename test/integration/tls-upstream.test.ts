@@ -55,12 +55,12 @@ async function tlsOrigin(t: TestContext, pair: Pair, options: tls.TlsOptions = {
   return { port: (server.address() as AddressInfo).port, sockets, resumed };
 }
 
-async function setting(t: TestContext, forwarder: string, port: number, settings: object, host = "127.0.0.1") {
+async function setting(t: TestContext, forwarder: string, port: number, settings: object) {
   const watch = observer();
   const sidecar = await testSidecar(t, {
-    upstream: `https://${host}:${port}`,
+    upstream: "secure",
     plugins: [{ plugin: watch.plugin }],
-    config: { forwarder, inbound: { tls: settings } },
+    config: { forwarder, backends: { secure: { address: "127.0.0.1", port, tls: settings } } },
   });
   return { watch, peer: await RawPeer.connect(t, sidecar.inbound) };
 }
