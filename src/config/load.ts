@@ -14,6 +14,7 @@ import { type ReadFault, Reading, type ReadValue, readObject, show } from "./rea
 import {
   type BackendJson,
   type InboundJson,
+  type ListenerTlsJson,
   type OutboundJson,
   type PluginJson,
   type SidecarJson,
@@ -23,13 +24,14 @@ import {
 import type {
   BackendConfig,
   InboundConfig,
+  ListenerTls,
   OutboundConfig,
   PluginEntry,
   SidecarConfig,
   Upstream,
   UpstreamTls,
 } from "./sidecar-config.ts";
-import { checkTlsFiles } from "./tls-files.ts";
+import { checkListenerFiles, checkTlsFiles } from "./tls-files.ts";
 
 /** Environment variables. One that is empty counts as not set. */
 export type Environment = Readonly<Record<string, string | undefined>>;
@@ -153,9 +155,13 @@ function crossCheck(json: Draft<SidecarJson>, folder: string, reading: Reading):
     reading.fault([], "there is neither inbound nor outbound", "give at least one of them");
   }
   const names = Object.keys(backends);
-  const checkUpstream = (given: Draft<{ upstream: string; tls: TlsJson | null }>, at: Path): void => {
-    const { upstream, tls } = given;
-    if (tls) checkTlsFiles(tls, folder, [...at, "tls"], reading);
+  const checkUpstream = (
+    upstream: string | undefined,
+    tls: Draft<TlsJson> | null | undefined,
+    at: Path,
+    tlsKey = "tls",
+  ): void => {
+    if (tls) checkTlsFiles(tls, folder, [...at, tlsKey], reading);
     if (upstream === undefined) return;
     const isUrl = looksLikeUrl(upstream);
     if (!isUrl && !names.includes(upstream)) {
@@ -173,10 +179,14 @@ function crossCheck(json: Draft<SidecarJson>, folder: string, reading: Reading):
     }
     if (!tls || (isUrl && parseOrigin(upstream).scheme === "https")) return;
     const allowed = isUrl ? 'needs an "https://" upstream' : `belongs into backends.${upstream}.tls`;
-    reading.fault([...at, "tls"], `has no effect on ${show(upstream)}`, allowed);
+    reading.fault([...at, tlsKey], `has no effect on ${show(upstream)}`, allowed);
   };
-  if (inbound) checkUpstream(inbound, ["inbound"]);
-  for (const [index, route] of (outbound?.routes ?? []).entries()) checkUpstream(route, ["outbound", "routes", index]);
+  if (inbound?.tls) checkListenerFiles(inbound.tls, folder, ["inbound", "tls"], reading);
+  if (outbound?.tls) checkListenerFiles(outbound.tls, folder, ["outbound", "tls"], reading);
+  if (inbound) checkUpstream(inbound.upstream, inbound.upstreamTls, ["inbound"], "upstreamTls");
+  for (const [index, route] of (outbound?.routes ?? []).entries()) {
+    checkUpstream(route.upstream, route.tls, ["outbound", "routes", index]);
+  }
   for (const [name, { tls }] of Object.entries(backends as Record<string, Draft<BackendJson>>)) {
     if (typeof tls === "object") checkTlsFiles(tls, folder, ["backends", name, "tls"], reading);
   }
@@ -210,6 +220,7 @@ function toConfig(json: SidecarJson, folder: string, file: string): SidecarConfi
       fields: limits.fields,
       targetBytes: limits.target,
       replayBytes: limits.replay,
+      streams: limits.streams,
     },
     drain: { deadlineMs: drain.deadline, idleGraceMs: drain.idleGrace },
     forwarding: json.forwarding,
@@ -222,8 +233,8 @@ function toInbound(json: InboundJson, backends: ReadonlyMap<string, BackendConfi
   const { loadBalancer } = json;
   return {
     ...timeouts(json),
-    listen: parseHostPort(json.listen),
-    upstream: toUpstream(json, backends, folder),
+    ...listenerOf(json, folder),
+    upstream: toUpstream({ upstream: json.upstream, tls: json.upstreamTls }, backends, folder),
     loadBalancer:
       loadBalancer === null ? undefined : { name: loadBalancer.name, idleTimeoutMs: loadBalancer.idleTimeout },
   };
@@ -232,7 +243,7 @@ function toInbound(json: InboundJson, backends: ReadonlyMap<string, BackendConfi
 function toOutbound(json: OutboundJson, backends: ReadonlyMap<string, BackendConfig>, folder: string): OutboundConfig {
   return {
     ...timeouts(json),
-    listen: parseHostPort(json.listen),
+    ...listenerOf(json, folder),
     routes: json.routes.map((route) => ({
       ...parseRouteHost(route.host),
       upstream: toUpstream(route, backends, folder),
@@ -243,11 +254,30 @@ function toOutbound(json: OutboundJson, backends: ReadonlyMap<string, BackendCon
 
 function timeouts(
   json: InboundJson | OutboundJson,
-): Pick<InboundConfig, "connectTimeoutMs" | "responseTimeoutMs" | "tunnelIdleTimeoutMs"> {
+): Pick<InboundConfig, "connectTimeoutMs" | "responseTimeoutMs" | "tunnelIdleTimeoutMs" | "dnsRefreshMs"> {
   return {
     connectTimeoutMs: json.connectTimeout,
     responseTimeoutMs: json.responseTimeout,
     tunnelIdleTimeoutMs: json.tunnelIdleTimeout,
+    dnsRefreshMs: json.dnsRefresh,
+  };
+}
+
+function listenerOf(json: InboundJson | OutboundJson, folder: string): Pick<InboundConfig, "listen" | "tls" | "http2"> {
+  return {
+    listen: parseHostPort(json.listen),
+    tls: json.tls === null ? undefined : toListenerTls(json.tls, folder),
+    http2: json.http2,
+  };
+}
+
+function toListenerTls(json: ListenerTlsJson, folder: string): ListenerTls {
+  return {
+    cert: path.resolve(folder, json.cert),
+    key: path.resolve(folder, json.key),
+    clientCa: json.clientCa === null ? undefined : path.resolve(folder, json.clientCa),
+    requireClientCertificate: json.requireClientCertificate,
+    minVersion: json.minVersion,
   };
 }
 

@@ -17,6 +17,15 @@ export interface TlsJson {
   readonly serverName: string | null;
 }
 
+/** `tls` of a listener, as written. */
+export interface ListenerTlsJson {
+  readonly cert: string;
+  readonly key: string;
+  readonly clientCa: string | null;
+  readonly requireClientCertificate: boolean;
+  readonly minVersion: "TLSv1.2" | "TLSv1.3";
+}
+
 /** One entry of `backends`, as written but for durations, which are milliseconds. */
 export interface BackendJson {
   readonly address: string;
@@ -35,13 +44,19 @@ interface TimeoutsJson {
   readonly connectTimeout: number;
   readonly responseTimeout: number;
   readonly tunnelIdleTimeout: number;
+  readonly dnsRefresh: number;
+}
+
+interface ListenerJson {
+  readonly tls: ListenerTlsJson | null;
+  readonly http2: boolean;
 }
 
 /** `inbound`, as written but for durations, which are milliseconds. */
-export interface InboundJson extends TimeoutsJson {
+export interface InboundJson extends TimeoutsJson, ListenerJson {
   readonly listen: string;
   readonly upstream: string;
-  readonly tls: TlsJson | null;
+  readonly upstreamTls: TlsJson | null;
   readonly loadBalancer: { readonly name: string; readonly idleTimeout: number } | null;
 }
 
@@ -53,7 +68,7 @@ export interface RouteJson {
 }
 
 /** `outbound`, as written but for durations, which are milliseconds. */
-export interface OutboundJson extends TimeoutsJson {
+export interface OutboundJson extends TimeoutsJson, ListenerJson {
   readonly listen: string;
   readonly routes: readonly RouteJson[];
   readonly unmatched: "pass" | "deny";
@@ -83,7 +98,13 @@ export interface SidecarJson {
     readonly otlp: { readonly endpoint: string | null; readonly protocol: OtlpProtocol };
   };
   readonly log: SidecarConfig["log"];
-  readonly limits: { readonly head: number; readonly fields: number; readonly target: number; readonly replay: number };
+  readonly limits: {
+    readonly head: number;
+    readonly fields: number;
+    readonly target: number;
+    readonly replay: number;
+    readonly streams: number;
+  };
   readonly drain: { readonly deadline: number; readonly idleGrace: number };
   readonly forwarding: SidecarConfig["forwarding"];
 }
@@ -211,6 +232,63 @@ function timeouts(prefix: string): convict.Schema<TimeoutsJson> {
       ...duration("1h", "How long a tunnel or an upgraded connection may be silent.", { min: "1ms" }),
       env: `${prefix}_TUNNEL_IDLE_TIMEOUT`,
     },
+    dnsRefresh: {
+      ...duration(
+        "30s",
+        'How often the name of an upstream in use is looked up again. Connections to an address that the name no longer has finish what they carry and close. "off" keeps them; choose it for names whose answers rotate through many addresses.',
+        { min: "100ms" },
+      ),
+      env: `${prefix}_DNS_REFRESH`,
+    },
+  };
+}
+
+/** Leaves of a listener's own side, with the environment's names for one direction. */
+function listener(prefix: string): convict.Schema<ListenerJson> {
+  return {
+    tls: {
+      default: null,
+      format: "holdfast-object",
+      items: {
+        cert: {
+          default: null,
+          format: String,
+          env: `${prefix}_TLS_CERT`,
+          doc: "PEM file with the certificate chain, the server's own first. Relative to this file. Read again when it changes.",
+        },
+        key: {
+          default: null,
+          format: String,
+          env: `${prefix}_TLS_KEY`,
+          doc: "PEM file with the private key of `cert`. Read again when it changes.",
+        },
+        clientCa: {
+          default: null,
+          nullable: true,
+          format: String,
+          env: `${prefix}_TLS_CLIENT_CA`,
+          doc: "PEM file with the authorities whose client certificates are accepted. Left out: none is asked for. Read again when it changes.",
+        },
+        requireClientCertificate: {
+          default: true,
+          format: Boolean,
+          env: `${prefix}_TLS_REQUIRE_CLIENT_CERTIFICATE`,
+          doc: "With `clientCa`: whether a peer without a certificate is refused. One with a certificate that is not valid always is.",
+        },
+        minVersion: {
+          default: "TLSv1.2",
+          format: ["TLSv1.2", "TLSv1.3"],
+          env: `${prefix}_TLS_MIN_VERSION`,
+          doc: "The oldest version that is spoken.",
+        },
+      },
+      doc: "TLS on the listener, which ends here. Left out: the listener is plain.",
+    },
+    http2: flag(
+      true,
+      `${prefix}_HTTP2`,
+      "Whether HTTP/2 is taken: by ALPN under TLS, by prior knowledge without. Upstreams are spoken to in HTTP/1.1.",
+    ),
   };
 }
 
@@ -231,7 +309,8 @@ const inboundItems: convict.Schema<InboundJson> = {
     env: "HOLDFAST_INBOUND_UPSTREAM",
     doc: 'The service: an origin, "http://127.0.0.1:8080", or a name in `backends`.',
   },
-  tls: tls("TLS towards an `https://` upstream. A backend has its own `tls` instead."),
+  upstreamTls: tls("TLS towards an `https://` upstream. A backend has its own `tls` instead."),
+  ...listener("HOLDFAST_INBOUND"),
   loadBalancer: {
     default: null,
     format: "holdfast-object",
@@ -284,6 +363,7 @@ const outboundItems: convict.Schema<OutboundJson> = {
     env: "HOLDFAST_OUTBOUND_UNMATCHED",
     doc: "Requests that no route matches: `pass` forwards to the host they name, `deny` answers 403.",
   },
+  ...listener("HOLDFAST_OUTBOUND"),
   ...timeouts("HOLDFAST_OUTBOUND"),
 };
 
@@ -453,6 +533,16 @@ export const sidecarSchema: convict.Schema<SidecarJson> = {
     replay: {
       ...size("64KiB", "Request body kept in memory for a retry; with a longer one there is none.", { max: "16MiB" }),
       env: "HOLDFAST_LIMITS_REPLAY",
+    },
+    streams: {
+      default: 100,
+      format: passing(
+        (value) => Number.isInteger(value) && Number(value) >= 1 && Number(value) <= 100_000,
+        "must be a whole number from 1 to 100000",
+      ),
+      type: "whole number",
+      env: "HOLDFAST_LIMITS_STREAMS",
+      doc: "Requests at one time on one HTTP/2 connection; further ones are refused (`REFUSED_STREAM`) and can be repeated.",
     },
   },
   drain: {

@@ -28,6 +28,20 @@ export interface UpstreamTls {
   readonly serverName: string | undefined;
 }
 
+/** TLS on a listener: Holdfast ends it. File names are absolute. */
+export interface ListenerTls {
+  /** Path of a PEM file with the certificate chain. */
+  readonly cert: string;
+  /** Path of a PEM file with its private key. */
+  readonly key: string;
+  /** Path of a PEM file with the authorities whose client certificates are accepted; `undefined`: none is asked for. */
+  readonly clientCa: string | undefined;
+  /** Whether a peer without a client certificate is refused; takes effect with {@link clientCa}. Default `true`. */
+  readonly requireClientCertificate: boolean;
+  /** Default `"TLSv1.2"`. */
+  readonly minVersion: "TLSv1.2" | "TLSv1.3";
+}
+
 /** Something requests can be sent to: a backend's name, or an origin in the configuration. */
 export interface Upstream {
   readonly origin: Origin;
@@ -60,12 +74,18 @@ export interface LoadBalancer {
 
 interface DirectionConfig {
   readonly listen: HostPort;
+  /** `undefined`: the listener is plain. */
+  readonly tls: ListenerTls | undefined;
+  /** Whether HTTP/2 is taken: by ALPN under TLS, by prior knowledge without. Default `true`. */
+  readonly http2: boolean;
   /** Time for DNS, TCP and TLS together. Default 5 s. */
   readonly connectTimeoutMs: number;
   /** Time from the end of the request to the response head, and between two reads of its body. Default 5 min. */
   readonly responseTimeoutMs: number;
   /** How long a tunnel or upgraded connection may be silent. Default 1 h. */
   readonly tunnelIdleTimeoutMs: number;
+  /** How often the name of an upstream in use is looked up again. `Infinity`: never. Default 30 s. */
+  readonly dnsRefreshMs: number;
 }
 
 export interface InboundConfig extends DirectionConfig {
@@ -129,6 +149,8 @@ export interface Limits {
   readonly targetBytes: number;
   /** Request body kept for a retry. Default 64 KiB. */
   readonly replayBytes: number;
+  /** Exchanges at one time on one HTTP/2 connection. Default 100. */
+  readonly streams: number;
 }
 
 export interface DrainConfig {

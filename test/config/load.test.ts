@@ -30,12 +30,21 @@ test("the smallest configuration gets every default", (t) => {
     connectTimeoutMs: 5000,
     responseTimeoutMs: 300_000,
     tunnelIdleTimeoutMs: 3_600_000,
+    dnsRefreshMs: 30_000,
+    tls: undefined,
+    http2: true,
   });
   assert.equal(config.outbound, undefined);
   assert.equal(config.service, "orders");
   assert.equal(config.forwarder, "http-proxy-3");
   assert.deepEqual(config.admin, { listen: { host: "127.0.0.1", port: 15000 } });
-  assert.deepEqual(config.limits, { headBytes: 65_536, fields: 200, targetBytes: 16_384, replayBytes: 65_536 });
+  assert.deepEqual(config.limits, {
+    headBytes: 65_536,
+    fields: 200,
+    targetBytes: 16_384,
+    replayBytes: 65_536,
+    streams: 100,
+  });
   assert.deepEqual(config.drain, { deadlineMs: 30_000, idleGraceMs: 2000 });
   assert.deepEqual(config.plugins, []);
   assert.deepEqual(config.telemetry, {
@@ -301,7 +310,7 @@ test("a file value that the environment outranks is still checked", async (t) =>
 test("TLS files must be there, be PEM, and belong to an https upstream", async (t) => {
   const content = {
     service: "orders",
-    inbound: { upstream: "http://127.0.0.1:8080", tls: { serverName: "a" } },
+    inbound: { upstream: "http://127.0.0.1:8080", upstreamTls: { serverName: "a" } },
     outbound: {
       routes: [
         { host: "a", upstream: "https://a", tls: { ca: "missing.pem" } },
@@ -314,7 +323,7 @@ test("TLS files must be there, be PEM, and belong to an https upstream", async (
   const lines = await faults(t, content, {}, { "junk.pem": "junk" });
   const withoutReason = lines.map((line) => line.replace(/\([^()]*\)/, "(…)"));
   assert.deepEqual(withoutReason, [
-    'sidecar.json:5:12: inbound.tls: has no effect on "http://127.0.0.1:8080"; needs an "https://" upstream',
+    'sidecar.json:5:20: inbound.upstreamTls: has no effect on "http://127.0.0.1:8080"; needs an "https://" upstream',
     'sidecar.json:15:17: outbound.routes[0].tls.ca: "missing.pem" cannot be used (…); must be a readable PEM file with certificates',
     "sidecar.json:21:16: outbound.routes[1].tls: cert is given without key; give both or neither",
     'sidecar.json:22:19: outbound.routes[1].tls.cert: "junk.pem" cannot be used (…); must be a readable PEM file with a certificate',
@@ -342,6 +351,33 @@ test("a certificate needs its own key, and files are found from the folder of th
   assert.deepEqual(await faults(t, content("pem/other.pem"), {}, files), [
     'sidecar.json:11:18: outbound.routes[0].tls.key: "pem/other.pem" is not the key of "./pem/cert.pem"; must belong together',
   ]);
+});
+
+test("the files of a listener's TLS are checked, and found from the folder of the configuration", async (t) => {
+  const files = { "pem/cert.pem": CERTIFICATE, "pem/key.pem": KEY, "pem/other.pem": OTHER_KEY };
+  const content = (tls: object): object => ({ ...MINIMAL, inbound: { ...MINIMAL.inbound, tls } });
+  const folder = folderWith(t, {
+    ...files,
+    "sidecar.json": content({ cert: "pem/cert.pem", key: "pem/key.pem", clientCa: "pem/cert.pem" }),
+  });
+  assert.deepEqual(loadConfig(path.join(folder, "sidecar.json"), {}).config.inbound?.tls, {
+    cert: path.join(folder, "pem/cert.pem"),
+    key: path.join(folder, "pem/key.pem"),
+    clientCa: path.join(folder, "pem/cert.pem"),
+    requireClientCertificate: true,
+    minVersion: "TLSv1.2",
+  });
+  const lines = await faults(t, content({ cert: "pem/cert.pem", key: "pem/other.pem", clientCa: "no.pem" }), {}, files);
+  assert.deepEqual(
+    lines.map((line) => line.replace(/^\S+ |\([^()]*\)/g, "")),
+    [
+      'inbound.tls.key: "pem/other.pem" is not the key of "pem/cert.pem"; must belong together',
+      'inbound.tls.clientCa: "no.pem" cannot be used ; must be a readable PEM file with certificates',
+    ],
+  );
+  const incomplete = await faults(t, content({ cert: "pem/cert.pem", minVersion: "TLSv1" }), {}, files);
+  assert.match(incomplete.join("\n"), /inbound\.tls\.key: is missing/);
+  assert.match(incomplete.join("\n"), /inbound\.tls\.minVersion: "TLSv1" is not valid/);
 });
 
 test("a fault never repeats the credentials of a URL", async (t) => {
