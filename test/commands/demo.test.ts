@@ -14,6 +14,7 @@ import { table, verdict } from "../../src/commands/demo/report.ts";
 import { agentCall, emptyTally, failed, type Phase, pausesIn, runCaller } from "../../src/commands/demo/traffic.ts";
 import { Instruments } from "../../src/telemetry/instruments.ts";
 import { formatPrometheus } from "../../src/telemetry/prometheus.ts";
+import { needs } from "../interop/programs.ts";
 import { testSidecar } from "../support/peers.ts";
 import { holdfast, type Program } from "./program.ts";
 
@@ -91,40 +92,44 @@ test("the demo measures reuse through both sidecars, leaves inventory in time, a
   await assertClosed(urls);
 });
 
-test("Ctrl-C on a terminal ends the demo with what was measured so far, and takes every process along", async (t) => {
-  const child = spawn(
-    "script",
-    [
-      "--quiet",
-      "--flush",
-      "--return",
-      "--command",
-      `stty cols 70 rows 12; exec "${process.execPath}" src/main.ts demo`,
-      "/dev/null",
-    ],
-    { cwd: REPOSITORY, env: { ...process.env, NO_COLOR: "1", TERM: "xterm" }, stdio: ["pipe", "pipe", "inherit"] },
-  );
-  t.after(() => child.kill("SIGKILL"));
-  let output = "";
-  child.stdout.setEncoding("utf8").on("data", (text: string) => {
-    output += text;
-  });
-  const closed = once(child, "close");
-  // Drawn twice: the second time over the first.
-  while (!output.includes("\x1b[11A\r[")) await once(child.stdout, "data");
-  const urls = Array.from(output.matchAll(/curl (http:\S+)\/connections/g), ([, url = ""]) => url);
-  child.stdin.write("\x03");
-  const [code] = await closed;
-  assert.equal(code, 0, output);
-  // biome-ignore lint/suspicious/noControlCharactersInRegex: what NO_COLOR leaves out
-  assert.doesNotMatch(output, /\x1b\[[\d;]*m/);
-  const drawn = output.slice(output.indexOf("["), output.lastIndexOf("\x1b[J"));
-  for (const line of drawn.split("\n")) assert.ok(visible(line).length < 70, JSON.stringify(line));
-  const result = output.slice(output.lastIndexOf("\x1b[J"));
-  assert.equal(rows(result.replaceAll("\r", "")).size, 6, output);
-  assert.match(result, /Through the sidecars: 0 of \d+ calls failed/);
-  await assertClosed(urls);
-});
+test(
+  "Ctrl-C on a terminal ends the demo with what was measured so far, and takes every process along",
+  needs("script"),
+  async (t) => {
+    const child = spawn(
+      "script",
+      [
+        "--quiet",
+        "--flush",
+        "--return",
+        "--command",
+        `stty cols 70 rows 12; exec "${process.execPath}" src/main.ts demo`,
+        "/dev/null",
+      ],
+      { cwd: REPOSITORY, env: { ...process.env, NO_COLOR: "1", TERM: "xterm" }, stdio: ["pipe", "pipe", "inherit"] },
+    );
+    t.after(() => child.kill("SIGKILL"));
+    let output = "";
+    child.stdout.setEncoding("utf8").on("data", (text: string) => {
+      output += text;
+    });
+    const closed = once(child, "close");
+    // Drawn twice: the second time over the first.
+    while (!output.includes("\x1b[11A\r[")) await once(child.stdout, "data");
+    const urls = Array.from(output.matchAll(/curl (http:\S+)\/connections/g), ([, url = ""]) => url);
+    child.stdin.write("\x03");
+    const [code] = await closed;
+    assert.equal(code, 0, output);
+    // biome-ignore lint/suspicious/noControlCharactersInRegex: what NO_COLOR leaves out
+    assert.doesNotMatch(output, /\x1b\[[\d;]*m/);
+    const drawn = output.slice(output.indexOf("["), output.lastIndexOf("\x1b[J"));
+    for (const line of drawn.split("\n")) assert.ok(visible(line).length < 70, JSON.stringify(line));
+    const result = output.slice(output.lastIndexOf("\x1b[J"));
+    assert.equal(rows(result.replaceAll("\r", "")).size, 6, output);
+    assert.match(result, /Through the sidecars: 0 of \d+ calls failed/);
+    await assertClosed(urls);
+  },
+);
 
 /** Without what moves the cursor. */
 function visible(line: string): string {
