@@ -39,14 +39,7 @@ export async function listen(address: HostPort, key: string, accept: (socket: ne
   try {
     await bound.promise;
   } catch (error) {
-    const { code, message } = error as NodeJS.ErrnoException;
-    throw new HoldfastError(
-      "HF_CONFIG",
-      `${key}: cannot listen on ${address.host}:${address.port} (${code ?? message})`,
-      {
-        cause: error,
-      },
-    );
+    throw new HoldfastError("HF_CONFIG", bindFault(address, key, error as NodeJS.ErrnoException), { cause: error });
   }
   // Running out of descriptors must not end the process; the kernel's backlog holds connections meanwhile.
   server.on("error", () => {});
@@ -63,4 +56,19 @@ export async function listen(address: HostPort, key: string, accept: (socket: ne
       server.close();
     },
   };
+}
+
+/** What is wrong with an address that cannot be bound, and what to do. */
+function bindFault({ host, port }: HostPort, key: string, error: NodeJS.ErrnoException): string {
+  const what = `${key}: cannot listen on ${host}:${port} (${error.code ?? error.message})`;
+  switch (error.code) {
+    case "EADDRINUSE":
+      return `${what}; it is in use: stop what listens there or choose another port`;
+    case "EACCES":
+      return `${what}; choose a port above 1023 or grant CAP_NET_BIND_SERVICE`;
+    case "EADDRNOTAVAIL":
+      return `${what}; choose an address of this machine, or 0.0.0.0 for all of them`;
+    default:
+      return what;
+  }
 }
