@@ -6,7 +6,7 @@ import { FORWARDERS, testSidecar } from "../support/peers.ts";
 import { startNginx } from "./nginx.ts";
 import { needs } from "./programs.ts";
 
-const NEEDS = needs("nginx", "openssl");
+const NEEDS = needs("nginx");
 const REQUESTS = 1000;
 
 async function get(url: string, agent: http.Agent): Promise<void> {

@@ -6,7 +6,7 @@ import { type Answer, answersIn, assertAnswers, assertOneConnection, downstreamC
 import { startNginx } from "./nginx.ts";
 import { environment, needs, run } from "./programs.ts";
 
-const NEEDS = needs("nginx", "openssl");
+const NEEDS = needs("nginx");
 const PLUGINS = [{ use: "keep-alive" }];
 
 /** In a process of its own: the proxy and the certificate come from the environment, as they do for a service. */
@@ -43,7 +43,7 @@ for (const forwarder of FORWARDERS) {
     const answers = await call(nginx.secureUrl, {
       NODE_USE_ENV_PROXY: "1",
       HTTPS_PROXY: sidecar.outbound,
-      NODE_EXTRA_CA_CERTS: nginx.certificate,
+      NODE_EXTRA_CA_CERTS: nginx.authority,
     });
     assertAnswers(answers, 6, ["a=1", "in two chunks"]);
     const requests = await nginx.logged(6);

@@ -8,7 +8,7 @@ import { type Answer, answersIn, assertAnswers, assertOneConnection, downstreamC
 import { startNginx } from "./nginx.ts";
 import { needs, run } from "./programs.ts";
 
-const NEEDS = needs("nginx", "openssl", "java", "javac");
+const NEEDS = needs("nginx", "java", "javac");
 const PLUGINS = [{ use: "keep-alive" }];
 
 interface JavaAnswer extends Answer {
@@ -67,7 +67,7 @@ for (const forwarder of FORWARDERS) {
     const nginx = await startNginx(t);
     const sidecar = await testSidecar(t, { outbound: true, plugins: PLUGINS, config });
     const proxy = new URL(sidecar.outbound);
-    const answers = await call(nginx.secureUrl, proxy.hostname, proxy.port, nginx.certificate);
+    const answers = await call(nginx.secureUrl, proxy.hostname, proxy.port, nginx.authority);
     assertAnswers(answers, 6, ["a=1", "in two chunks"]);
     const requests = await nginx.logged(6);
     assert.deepEqual(new Set(requests.map(({ secure }) => secure)), new Set([true]));

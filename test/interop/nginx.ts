@@ -7,16 +7,17 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import type { TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
-import { environment, run } from "./programs.ts";
+import { authority } from "../support/certificates.ts";
+import { environment } from "./programs.ts";
 
 /** A running nginx. */
 export interface Nginx {
   /** `http://127.0.0.1:PORT` */
   readonly url: string;
-  /** `https://localhost:PORT`, with {@link certificate}. */
+  /** `https://localhost:PORT` */
   readonly secureUrl: string;
-  /** File of its self-signed certificate for `localhost`. */
-  readonly certificate: string;
+  /** File of the authority that vouches for its certificate. */
+  readonly authority: string;
   /** What it logged of each request so far. */
   requests(): NginxRequest[];
   /** Resolves with what it logged once there are this many requests. */
@@ -57,7 +58,7 @@ export async function startNginx(t: TestContext): Promise<Nginx> {
   const folder = mkdtempSync(path.join(tmpdir(), "holdfast-nginx-"));
   t.after(() => rmSync(folder, { recursive: true, force: true }));
   mkdirSync(path.join(folder, "www", "files"), { recursive: true });
-  const certificate = await makeCertificate(folder);
+  const authorityFile = await makeCertificate(folder);
   // Between choosing a port and binding it another process may take it.
   for (let attempt = 1; ; attempt++) {
     const [port, securePort] = await freePorts();
@@ -72,7 +73,7 @@ export async function startNginx(t: TestContext): Promise<Nginx> {
     return {
       url: `http://127.0.0.1:${port}`,
       secureUrl: `https://localhost:${securePort}`,
-      certificate,
+      authority: authorityFile,
       requests,
       async logged(count) {
         // nginx writes its line after the last byte of the answer.
@@ -86,13 +87,14 @@ export async function startNginx(t: TestContext): Promise<Nginx> {
   }
 }
 
+/** @returns the file of the authority that vouches for it */
 async function makeCertificate(folder: string): Promise<string> {
-  const file = path.join(folder, "certificate.pem");
-  await run("openssl", [
-    ...["req", "-x509", "-nodes", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1"],
-    ...["-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost", "-days", "2"],
-    ...["-keyout", path.join(folder, "key.pem"), "-out", file],
-  ]);
+  const { cert: trusted, issue } = await authority("Holdfast tests");
+  const { cert, key } = await issue({ name: "localhost", hosts: ["localhost"] });
+  writeFileSync(path.join(folder, "certificate.pem"), cert);
+  writeFileSync(path.join(folder, "key.pem"), key);
+  const file = path.join(folder, "authority.pem");
+  writeFileSync(file, trusted);
   return file;
 }
 

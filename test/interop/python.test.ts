@@ -6,7 +6,7 @@ import { type Answer, answersIn, assertAnswers, assertOneConnection, downstreamC
 import { startNginx } from "./nginx.ts";
 import { needs, run } from "./programs.ts";
 
-const NEEDS = needs("nginx", "openssl", "python3");
+const NEEDS = needs("nginx", "python3");
 const PLUGINS = [{ use: "keep-alive" }];
 
 interface PythonAnswer extends Answer {
@@ -49,7 +49,7 @@ for (const forwarder of FORWARDERS) {
   test(`${forwarder}: Python's http.client reaches https through CONNECT`, NEEDS, async (t) => {
     const nginx = await startNginx(t);
     const sidecar = await testSidecar(t, { outbound: true, plugins: PLUGINS, config });
-    const answers = await call(nginx.secureUrl, "--proxy", sidecar.outbound, "--tunnel", nginx.certificate);
+    const answers = await call(nginx.secureUrl, "--proxy", sidecar.outbound, "--tunnel", nginx.authority);
     assertAnswers(answers, 6, ["a=1", "in two chunks"]);
     assert.equal(answers.at(-1)!.sockets, 1);
     const requests = await nginx.logged(6);

@@ -14,7 +14,7 @@ import javax.net.ssl.TrustManagerFactory;
 /**
  * Calls with Java's HttpClient at its defaults and prints one line of JSON per answer.
  *
- * <p>usage: JavaClient URL [PROXY_HOST PROXY_PORT [CERTIFICATE]]
+ * <p>usage: JavaClient URL [PROXY_HOST PROXY_PORT [AUTHORITY]]
  */
 public final class JavaClient {
   public static void main(String[] args) throws Exception {

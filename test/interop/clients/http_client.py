@@ -1,6 +1,6 @@
 """Calls with Python's http.client over one connection and prints one line of JSON per answer.
 
-usage: http_client.py URL [--proxy URL] [--tunnel CERTIFICATE] [--http10] [--keep-alive]
+usage: http_client.py URL [--proxy URL] [--tunnel AUTHORITY] [--http10] [--keep-alive]
 """
 
 import argparse
