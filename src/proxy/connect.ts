@@ -171,7 +171,7 @@ function connectError(origin: Origin, error: NodeJS.ErrnoException, tcpIsOpen: b
       code.includes("CERT") || code.startsWith("UNABLE_TO_") || code.startsWith("ERR_TLS_CERT") || code.includes("CRL");
     return certificate
       ? new HoldfastError("HF_UPSTREAM_CERTIFICATE", `certificate of ${where} refused: ${error.message}`, cause)
-      : new HoldfastError("HF_UPSTREAM_TLS", `TLS handshake with ${where} failed: ${error.message}`, cause);
+      : new HoldfastError("HF_UPSTREAM_TLS", `TLS handshake with ${where} failed: ${tlsReason(error)}`, cause);
   }
   switch (error.code) {
     case "ENOTFOUND":
@@ -194,4 +194,9 @@ function connectError(origin: Origin, error: NodeJS.ErrnoException, tcpIsOpen: b
       return new HoldfastError("HF_UPSTREAM_CLOSED", `connecting to ${where} failed (${reason})`, cause);
     }
   }
+}
+
+/** OpenSSL's own word where there is one: its whole message has source files in it, and ends in a line break. */
+function tlsReason(error: NodeJS.ErrnoException & { reason?: string }): string {
+  return error.reason ?? error.message.trim();
 }
