@@ -3,8 +3,8 @@
  * a downstream peer that sends exact bytes.
  */
 import { once } from "node:events";
-import net from "node:net";
 import type { AddressInfo, Socket } from "node:net";
+import net from "node:net";
 import type { TestContext } from "node:test";
 import type { ForwarderName } from "../../src/config/sidecar-config.ts";
 import { startTestSidecar, type TestSidecar, type TestSidecarOptions } from "../../src/testing.ts";
