@@ -86,7 +86,7 @@ const LAYERS: readonly (readonly [name: string, files: RegExp])[] = [
   ["ground", /^src\/(?:errors|version|log|log-destination|proxy\/headers)\.ts$/],
   ["configuration", /^src\/(?:config\/.*|plugin\/schema)\.ts$/],
   ["plugin host", /^src\/plugin\/.*\.ts$/],
-  ["proxy", /^src\/proxy\/[^/]*\.ts$/],
+  ["proxy", /^src\/proxy\/(?!http-proxy-3\/|wire\/).*\.ts$/],
   ["http-proxy-3 forwarder", /^src\/proxy\/http-proxy-3\/.*\.ts$/],
   ["wire forwarder", /^src\/proxy\/wire\/.*\.ts$/],
   ["telemetry", /^src\/telemetry\/.*\.ts$/],
