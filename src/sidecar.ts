@@ -20,6 +20,7 @@ import { HoldfastError } from "./errors.ts";
 import type { Connection, Direction, Filter, Plugin, PluginContext, PluginFailure, Side } from "./plugin/api.ts";
 import { Chain, type ChainLink } from "./plugin/chain.ts";
 import type { LoadedPlugin } from "./plugin/loader.ts";
+import { withTimeLimit } from "./plugin/time-limit.ts";
 import { Backends } from "./proxy/backends.ts";
 import { ProxyDirection } from "./proxy/direction.ts";
 import { Drain, type Drained } from "./proxy/drain.ts";
@@ -38,6 +39,9 @@ const FORWARDERS: Record<ForwarderName, ForwarderFactory> = {
   wire: wireForwarder,
   "http-proxy-3": httpProxy3Forwarder,
 };
+
+/** How long a plugin may take to set up, in milliseconds: a start that hangs must say where. */
+const SETUP_TIMEOUT_MS = 30_000;
 
 /** What a sidecar is started with. */
 export interface SidecarOptions {
@@ -295,7 +299,11 @@ async function setUpFilters(
 async function setUp(plugin: Plugin<unknown>, context: PluginContext<unknown>): Promise<Filter> {
   let filter: unknown;
   try {
-    filter = await plugin.setup(context);
+    filter = await withTimeLimit(
+      Promise.resolve(plugin.setup(context)),
+      SETUP_TIMEOUT_MS,
+      () => new Error(`setup took over ${SETUP_TIMEOUT_MS / 1000} s`),
+    );
   } catch (error) {
     const message = (error instanceof Error ? error.message : String(error)).replaceAll(/\s*\n\s*/g, " ");
     throw new HoldfastError("HF_CONFIG", `plugin ${plugin.name} cannot start ${context.direction}: ${message}`, {
