@@ -49,7 +49,7 @@ for (const forwarder of FORWARDERS) {
       for (const { request, end } of ROUND) {
         peer.received = "";
         peer.send(request);
-        await peer.until((text) => text.endsWith(end) && !/^HTTP\/1\.1 103 [^]*\r\n\r\n$/.test(text));
+        await peer.until((text) => text.endsWith(end) && !/^HTTP\/1\.1 103 [\s\S]*\r\n\r\n$/.test(text));
         served++;
         await watch.until(() => watch.idled("upstream") === served && watch.idled("downstream") === served);
       }
