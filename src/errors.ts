@@ -36,6 +36,7 @@ export const FAILURES = {
   HF_METHOD_NOT_ALLOWED: kind("downstream", 405, "http_request_denied"),
   HF_REQUEST_TIMEOUT: kind("downstream", 408, "http_request_error"),
   HF_DOWNSTREAM_ABORTED: kind("downstream", 499),
+  HF_DOWNSTREAM_TLS: kind("downstream", 400, "tls_protocol_error"),
   // Where it was to go.
   HF_NO_ROUTE: kind("downstream", 403, "destination_not_found"),
   HF_LOOP: kind("downstream", 508, "proxy_loop_detected"),

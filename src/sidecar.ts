@@ -238,6 +238,8 @@ async function buildDirection(
     name,
     service: config.service,
     listen: settings.listen,
+    listenerTls: settings.tls,
+    http2: settings.http2,
     chain,
     router,
     forwarder: FORWARDERS[config.forwarder],

@@ -196,6 +196,10 @@ export interface Connection {
   readonly origin: Origin | undefined;
   /** Upstream only: the named backend behind the origin, if it is one. */
   readonly backend: Backend | undefined;
+  /**
+   * Downstream, the connection is shown as it is accepted, before a TLS handshake: `tlsMs`, `tlsVersion` and
+   * `tlsResumed` are known from its first exchange on.
+   */
   readonly setup: ConnectionSetup;
   /** Time since it opened, in milliseconds. */
   readonly ageMs: number;
@@ -470,8 +474,9 @@ export interface Filter {
   /** An origin is called for the first time: state the limits of its pool. */
   pool?(pool: Pool): void;
   /**
-   * A connection opened, on either side. A connection that failed to open is shown too, with
-   * `closeReason === "connect_failed"`; its `close` hook follows at once.
+   * A connection opened, on either side. An upstream connection that failed to open is shown too, with
+   * `closeReason === "connect_failed"`; its `close` hook follows at once. A downstream one is shown before its TLS
+   * handshake; if that fails, its `close` hook gets the same reason.
    */
   connection?(connection: Connection): ConnectionHooks | void;
   /** A request head is complete. Not routed yet. */

@@ -36,6 +36,8 @@ export interface ConnectionOptions {
   readonly direction: Direction;
   readonly side: Side;
   readonly socket: Socket;
+  /** Whether it is TLS, or becomes so: see {@link ProxyConnection.secured}. Default: what the socket is. */
+  readonly secure?: boolean;
   readonly protocol: Protocol;
   readonly setup: ConnectionSetup;
   readonly origin?: Origin;
@@ -51,7 +53,8 @@ export class ProxyConnection implements Connection {
   readonly id: number = ++lastId;
   readonly direction: Direction;
   readonly side: Side;
-  readonly socket: Socket;
+  /** Where bytes are read and written; another one once a TLS handshake on it is over. */
+  socket: Socket;
   readonly secure: boolean;
   readonly localAddress: string;
   readonly localPort: number;
@@ -59,7 +62,7 @@ export class ProxyConnection implements Connection {
   readonly remotePort: number;
   readonly origin: Origin | undefined;
   readonly backend: Backend | undefined;
-  readonly setup: ConnectionSetup;
+  setup: ConnectionSetup;
   readonly reader: SocketReader | undefined;
   readonly keepAlive: KeepAlive;
   readonly requestTimeouts: RequestTimeouts = { headMs: 60_000, requestMs: Number.POSITIVE_INFINITY };
@@ -78,6 +81,8 @@ export class ProxyConnection implements Connection {
   noteBytesRead = true;
   /** Downstream: `performance.now()` when an incomplete request head was first noticed; `undefined` while there is none. */
   headSinceMs: number | undefined;
+  /** Downstream: its TLS handshake is not over yet. */
+  handshaking = false;
   /** Called whenever the connection carries nothing any more and is kept. */
   onIdle: ((connection: ProxyConnection) => void) | undefined;
   /** Called once, when the connection begins to drain (or is cut): it carries no further exchange. */
@@ -102,7 +107,7 @@ export class ProxyConnection implements Connection {
     this.reader = options.reader;
     this.origin = options.origin;
     this.backend = options.backend;
-    this.secure = (socket as Partial<TLSSocket>).encrypted === true;
+    this.secure = options.secure ?? (socket as Partial<TLSSocket>).encrypted === true;
     this.localAddress = plainAddress(socket.localAddress);
     this.localPort = socket.localPort ?? 0;
     this.remoteAddress = plainAddress(socket.remoteAddress);
@@ -164,13 +169,45 @@ export class ProxyConnection implements Connection {
   /** Shows the connection to the filters and starts to watch its socket. */
   open(chain: Chain): void {
     // Only now: a peer that is already gone must still find its error handled, and `close` must follow `connection`.
-    this.socket.on("error", (error) => this.#socketFailed(error));
-    this.socket.on("end", () => this.#peerEnded());
+    this.#watch(this.socket);
     if (this.reader !== undefined) this.reader.attach(this);
     else if (this.side === "upstream") this.socket.on("data", () => this.#received());
-    this.socket.on("close", () => this.#closed());
     this.#run = chain.connection(this);
     if (this.socket.destroyed) this.#closed();
+  }
+
+  /** A TLS handshake begins on its socket: how that ends is for {@link secured} or {@link handshakeFailed} to tell. */
+  beginHandshake(): void {
+    this.handshaking = true;
+    // What is read now is no request head, and nothing has been said that a sudden end could take along.
+    this.noteBytesRead = false;
+    this.closeTransport = () => this.socket.destroy();
+  }
+
+  /** The handshake is over: from here on the connection is this socket. */
+  secured(socket: Socket, setup: ConnectionSetup): void {
+    this.handshaking = false;
+    this.noteBytesRead = true;
+    this.closeTransport = () => closeGently(this.socket);
+    this.setup = setup;
+    this.socket = socket;
+    this.#watch(socket);
+  }
+
+  /** There was no agreement, or no time for it. The first reason stays. */
+  handshakeFailed(error: HoldfastError): void {
+    this.handshaking = false;
+    this.cut("connect_failed", error);
+    // Its end was not heard while the handshake ran.
+    if (this.socket.closed) this.#closed();
+  }
+
+  /** A socket that another has taken over says nothing about the connection any more. */
+  #watch(socket: Socket): void {
+    const speaks = (): boolean => this.socket === socket && !this.handshaking;
+    socket.on("error", (error) => speaks() && this.#socketFailed(error));
+    socket.on("end", () => speaks() && this.#peerEnded());
+    socket.on("close", () => speaks() && this.#closed());
   }
 
   /** An exchange or a tunnel begins. */

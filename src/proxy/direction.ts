@@ -4,7 +4,7 @@
  * @module
  */
 import type { Socket } from "node:net";
-import type { HostPort, Limits, UpstreamTls } from "../config/sidecar-config.ts";
+import type { HostPort, Limits, ListenerTls, UpstreamTls } from "../config/sidecar-config.ts";
 import { HoldfastError } from "../errors.ts";
 import type { Direction, Logger } from "../plugin/api.ts";
 import type { Chain } from "../plugin/chain.ts";
@@ -18,6 +18,7 @@ import { Pools } from "./pools.ts";
 import type { Router } from "./route.ts";
 import { RunningExchanges } from "./running-exchanges.ts";
 import type { Sweep } from "./sweep.ts";
+import { type HandshakeResult, TlsTermination } from "./tls/termination.ts";
 
 /** Default idle limit of a downstream connection: above the 60 s that load balancers keep theirs. */
 export const DOWNSTREAM_IDLE_TIMEOUT_MS = 65_000;
@@ -29,6 +30,10 @@ export interface DirectionOptions {
   readonly name: Direction;
   readonly service: string;
   readonly listen: HostPort;
+  /** TLS that ends at the listener; `undefined`: it is plain. */
+  readonly listenerTls: ListenerTls | undefined;
+  /** Whether HTTP/2 is taken from downstream. */
+  readonly http2: boolean;
   readonly chain: Chain;
   readonly router: Router;
   readonly forwarder: ForwarderFactory;
@@ -54,6 +59,7 @@ export class ProxyDirection {
   readonly #forwarder: Forwarder;
   readonly #exchanges = new RunningExchanges();
   #listener: Listener | undefined;
+  #termination: TlsTermination | undefined;
   /** `performance.now()` since when responses say `Connection: close`. */
   #drainSinceMs: number | undefined;
   /** How long a downstream connection must have been idle to be closed, once no new ones are taken. */
@@ -85,6 +91,7 @@ export class ProxyDirection {
       exchanges: this.#exchanges,
       responseTimeoutMs: options.responseTimeoutMs,
       tunnelIdleTimeoutMs: options.tunnelIdleTimeoutMs,
+      http2: options.http2,
       onRefused: (connection, failure) => this.#refused(connection, failure),
       get draining() {
         return direction.#drainSinceMs !== undefined;
@@ -103,9 +110,12 @@ export class ProxyDirection {
     return this.#exchanges.size;
   }
 
-  /** @throws HoldfastError `HF_CONFIG` when the address cannot be bound */
+  /** @throws HoldfastError `HF_CONFIG` when the address cannot be bound or the files of its TLS cannot be used */
   async start(): Promise<void> {
-    const { listen: address, name, sweep } = this.#options;
+    const { listen: address, name, sweep, listenerTls: settings, http2, log } = this.#options;
+    if (settings !== undefined) {
+      this.#termination = new TlsTermination({ settings, key: `${name}.tls`, http2, log });
+    }
     this.#listener = await listen(address, `${name}.listen`, (socket) => this.#accept(socket));
     sweep.add(this.#sweep);
   }
@@ -151,6 +161,7 @@ export class ProxyDirection {
   /** Closes upstream connections and filters; the last step. */
   async close(): Promise<void> {
     this.#options.sweep.remove(this.#sweep);
+    this.#termination?.close();
     this.pools.drain();
     for (const connection of [...this.connections]) connection.cut("drain");
     // Filters close after every connection's `close` hook has run, and those run as sockets close.
@@ -159,10 +170,12 @@ export class ProxyDirection {
   }
 
   #accept(socket: Socket): void {
+    const termination = this.#termination;
     const connection = new ProxyConnection({
       direction: this.name,
       side: "downstream",
       socket,
+      secure: termination !== undefined,
       protocol: "http/1.1",
       setup: {
         startedAtEpochMs: performance.timeOrigin + performance.now(),
@@ -177,7 +190,39 @@ export class ProxyDirection {
     connection.onClosed = () => this.#forget(connection);
     this.#track(connection);
     connection.open(this.#options.chain);
-    if (connection.state === "idle") this.#forwarder.accept(connection);
+    if (connection.state !== "idle") return;
+    if (termination === undefined) {
+      this.#forwarder.accept(connection);
+      return;
+    }
+    // Filters have seen it already, so that limits on connections hold for those that never finish a handshake.
+    connection.beginHandshake();
+    termination.begin(socket, (result) => this.#handshakeOver(connection, result));
+  }
+
+  #handshakeOver(connection: ProxyConnection, { socket, failure }: HandshakeResult): void {
+    if (failure === undefined && connection.state === "idle") {
+      const tlsMs = performance.now() - connection.openedAtMs;
+      const tlsVersion = socket.getProtocol() ?? undefined;
+      connection.secured(socket, { ...connection.setup, tlsMs, tlsVersion, tlsResumed: socket.isSessionReused() });
+      if (socket.alpnProtocol === "h2") connection.protocol = "h2";
+      this.#forwarder.accept(connection);
+      return;
+    }
+    const { closeReason } = connection;
+    if (closeReason !== undefined && closeReason !== "request_timeout") {
+      // We did not want it to go on, so nothing failed.
+      connection.handshakeFailed(new HoldfastError("HF_DRAINING", "closed before the TLS handshake was over"));
+      return;
+    }
+    const { headMs } = connection.requestTimeouts;
+    const error =
+      closeReason === undefined && failure !== undefined
+        ? failure
+        : new HoldfastError("HF_REQUEST_TIMEOUT", `the TLS handshake was not over within ${headMs} ms`);
+    connection.handshakeFailed(error);
+    // Load balancers ask whether the port is open, over and over, and say nothing.
+    if (connection.bytesRead > 0) this.#refused(connection, error);
   }
 
   #track(connection: ProxyConnection): void {

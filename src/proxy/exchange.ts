@@ -46,6 +46,8 @@ export interface ExchangeSurroundings {
   readonly exchanges: RunningExchanges;
   readonly responseTimeoutMs: number;
   readonly tunnelIdleTimeoutMs: number;
+  /** Whether HTTP/2 is taken on plain connections. */
+  readonly http2: boolean;
   /** Something that is not a request was refused before it became an exchange. */
   onRefused(connection: ProxyConnection, failure: HoldfastError): void;
   /** Whether responses must say `Connection: close`, because this process is going away. */

@@ -87,12 +87,15 @@ class ConnectionTrace implements ConnectionHooks {
   }
 
   close(reason: CloseReason): void {
-    // One that never opened has said everything in its setup span.
-    if (!this.#isRecorded || reason === "connect_failed") return;
     const connection = this.#connection;
+    const saidAll = reason === "connect_failed" && connection.side === "upstream";
+    // An upstream one that never opened has said everything in its setup span.
+    if (!this.#isRecorded || saidAll) return;
     const address = serverAddress(connection);
     const context = this.#setup === undefined ? ROOT_CONTEXT : trace.setSpan(ROOT_CONTEXT, this.#setup);
-    const openedAtEpochMs = connection.setup.startedAtEpochMs + setupMs(connection);
+    // A downstream one is open from its acceptance on, its handshake included.
+    const setup = connection.side === "upstream" ? setupMs(connection) : 0;
+    const openedAtEpochMs = connection.setup.startedAtEpochMs + setup;
     const span = this.#tracer.startSpan(
       connectionSpan(address.host, address.port),
       {

@@ -113,11 +113,15 @@ export class RawPeer {
   /** Connects to `http://host:port`; the connection is destroyed when the test ends. */
   static async connect(t: TestContext, url: string): Promise<RawPeer> {
     const { hostname, port } = new URL(url);
-    const socket = net.connect({ host: hostname, port: Number(port), allowHalfOpen: true });
-    t.after(() => socket.destroy());
-    const peer = new RawPeer(socket);
-    await once(socket, "connect");
+    const peer = RawPeer.over(t, net.connect({ host: hostname, port: Number(port), allowHalfOpen: true }));
+    await once(peer.socket, "connect");
     return peer;
+  }
+
+  /** Speaks on a socket of the test's own; it is destroyed when the test ends. */
+  static over(t: TestContext, socket: Socket): RawPeer {
+    t.after(() => socket.destroy());
+    return new RawPeer(socket);
   }
 
   send(text: string): void {
