@@ -106,6 +106,7 @@ const WAYS: readonly Way[] = [
   {
     name: "the caller leaves while a request hook takes its time",
     deeds: { request: () => never },
+    requestTimeout: "1s",
     act: async ({ connect, tape }) => {
       const peer = await connect();
       peer.send(GET);
