@@ -14,6 +14,7 @@ import { table, verdict } from "../../src/commands/demo/report.ts";
 import { agentCall, emptyTally, failed, type Phase, pausesIn, runCaller } from "../../src/commands/demo/traffic.ts";
 import { Instruments } from "../../src/telemetry/instruments.ts";
 import { formatPrometheus } from "../../src/telemetry/prometheus.ts";
+import { folderWith } from "../config/folder.ts";
 import { needs } from "../interop/programs.ts";
 import { testSidecar } from "../support/peers.ts";
 import { holdfast, type Program } from "./program.ts";
@@ -148,7 +149,8 @@ test("a call that fails makes the demo end with 1, and says why", async (t) => {
 });
 
 test("a demo that is killed takes its sidecars and services along", async (t) => {
-  const program = holdfast(t, ["demo", "--seconds", "60"]);
+  // It cannot clear up after itself any more.
+  const program = holdfast(t, ["demo", "--seconds", "60"], { TMPDIR: folderWith(t, {}) });
   const urls = await admins(program);
   const started = children(program.process.pid!);
   assert.equal(started.length, 4);
