@@ -12,14 +12,15 @@ import { allowedTrailers, splitHopByHop } from "../headers.ts";
 import { checkResponseHead, hasBody } from "../response-rules.ts";
 import { runTunnel } from "../tunnel.ts";
 import type { Carrier } from "./carrier.ts";
+import type { EarlyBytes } from "./early-bytes.ts";
 import { pairs, RequestBody } from "./request-body.ts";
 
 /** What an exchange needs besides itself. */
 export interface Carriage {
   readonly carrier: Carrier;
   readonly replayBytes: number;
-  /** For an upgrade: the downstream socket, and bytes that came after the request head. */
-  readonly upgrade: { readonly socket: Socket; readonly first: Buffer } | undefined;
+  /** For an upgrade: the downstream socket, and what comes after the request head. */
+  readonly upgrade: { readonly socket: Socket; readonly early: EarlyBytes } | undefined;
 }
 
 /**
@@ -212,7 +213,7 @@ export function runExchange(
     const protocol = incoming.headers.upgrade ?? exchange.request.hop.upgrade!;
     response.detachSocket(upgrade.socket);
     upgrade.socket.write(switchingHead(head, protocol), "latin1");
-    runTunnel(exchange, upgrade.first, first, finish);
+    runTunnel(exchange, upgrade.early.take(), first, finish);
   }
 
   function sendLocal(local: LocalResponse): void {

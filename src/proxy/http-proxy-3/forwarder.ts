@@ -13,6 +13,7 @@ import { listElements } from "../headers.ts";
 import { refuseConnection } from "../refuse.ts";
 import { type CheckedHead, checkRequestHead } from "../request-rules.ts";
 import { Carrier } from "./carrier.ts";
+import { EarlyBytes } from "./early-bytes.ts";
 import { runExchange } from "./exchange.ts";
 import { RequestLines } from "./request-lines.ts";
 import { runConnect } from "./tunnel.ts";
@@ -36,6 +37,11 @@ interface Lane {
   exchange: ProxyExchange | undefined;
   /** Watches what node:http reads. */
   lines: RequestLines;
+  stopReading: () => void;
+  /** node:http has let go of the socket: an upgrade or CONNECT waits for its turn, or runs. */
+  handedOver: boolean;
+  /** A request whose upgrade was declined, until it is complete: node:http drops what follows it in the same read. */
+  declined: http.IncomingMessage | undefined;
   /** The request that the parser found last; its body may still be on its way. */
   last: http.IncomingMessage | undefined;
   /** Its body turned out to be invalid before its turn came. */
@@ -59,7 +65,11 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
     keepAliveTimeout: 0,
     headersTimeout: 0,
     requestTimeout: 0,
-    shouldUpgradeCallback: (request) => upgradeProtocol(request) !== undefined,
+    shouldUpgradeCallback(request) {
+      if (upgradeProtocol(request) !== undefined) return true;
+      lanes.get(request.socket)!.declined = request;
+      return false;
+    },
   });
   // Node would cut the list silently; checkRequestHead refuses with 431 instead.
   server.maxHeadersCount = 0;
@@ -80,6 +90,9 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
         busy: false,
         exchange: undefined,
         lines: new RequestLines(0),
+        stopReading: () => {},
+        handedOver: false,
+        declined: undefined,
         last: undefined,
         broken: undefined,
         refused: false,
@@ -100,10 +113,23 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
   /** Lets node:http read requests from the connection. */
   function read(lane: Lane): void {
     const { socket } = lane.connection;
-    lane.lines = new RequestLines(maxHeaderSize + READ_BYTES);
+    const lines = new RequestLines(maxHeaderSize + READ_BYTES);
+    const afterParsing = (): void => {
+      if (lane.declined === undefined || !lane.declined.complete) return;
+      lane.declined = undefined;
+      const dropped = lines.takeRest();
+      if (dropped.length > 0) socket.unshift(dropped);
+    };
     server.emit("connection", socket);
     // Before node's own listener: the bytes must be known when the parser tells what it found in them.
-    socket.prependListener("data", lane.lines.saw);
+    socket.prependListener("data", lines.saw);
+    socket.on("data", afterParsing);
+    lane.lines = lines;
+    lane.handedOver = false;
+    lane.stopReading = () => {
+      socket.removeListener("data", lines.saw);
+      socket.removeListener("data", afterParsing);
+    };
   }
 
   /** Runs now, or after what runs now: a pipelined request must not overtake, nor run when its answer cannot be sent. */
@@ -120,7 +146,7 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
   function next(lane: Lane): void {
     lane.exchange = undefined;
     const start = lane.waiting.shift();
-    if (lane.waiting.length < MAX_PIPELINED) lane.connection.socket.resume();
+    if (!lane.handedOver && lane.waiting.length < MAX_PIPELINED) lane.connection.socket.resume();
     if (start === undefined) lane.busy = false;
     else start();
   }
@@ -147,7 +173,8 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
     if (lane.refused) return;
     // Nobody reads it until the exchange starts, or ends without a switch.
     socket.pause();
-    socket.removeListener("data", lane.lines.saw);
+    lane.stopReading();
+    lane.handedOver = true;
     lane.last = request;
     const exact = lane.lines.isExact(request);
     inTurn(lane, () => {
@@ -159,18 +186,21 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
       const response = new http.ServerResponse(request);
       response.shouldKeepAlive = head.version === "1.1" && !head.hop.close;
       response.assignSocket(socket);
+      const early =
+        kind === "upgrade" ? new EarlyBytes(socket, first, () => lane.connection.cut("aborted")) : undefined;
       const over = (): void => {
+        const bytes = early?.take() ?? first;
         next(lane);
         if (lane.connection.state !== "idle" || lane.connection.protocol === "tunnel") return;
         // The switch was refused: an ordinary connection again, and what came early is still to be read.
         response.detachSocket(socket);
-        if (first.length > 0) socket.unshift(first);
+        if (bytes.length > 0) socket.unshift(bytes);
         read(lane);
         socket.resume();
       };
       if (kind === "tunnel") runConnect(exchange, response, socket, first, over);
       else {
-        const carriage = { carrier, replayBytes: around.limits.replayBytes, upgrade: { socket, first } };
+        const carriage = { carrier, replayBytes: around.limits.replayBytes, upgrade: early && { socket, early } };
         runExchange(exchange, request, response, carriage, over);
       }
     });
@@ -217,6 +247,11 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
     if (error.code === undefined || !error.code.startsWith("HPE_")) {
       // Not a fault of the message: the connection broke, and its own handlers know.
       socket.destroy();
+      return;
+    }
+    if (error.code === "HPE_INVALID_EOF_STATE") {
+      // The peer ended its side in the middle of a request.
+      lane.connection.cut(lane.busy ? "aborted" : "peer_closed");
       return;
     }
     const failure = parserFailure(error);

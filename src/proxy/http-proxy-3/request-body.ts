@@ -78,8 +78,15 @@ export class RequestBody extends Stream {
     outgoing.on("drain", () => {
       if (this.#outgoing === outgoing) this.#source?.resume();
     });
+    if (this.#ended && !this.#reading) {
+      outgoing.end();
+      return destination;
+    }
+    // node:http holds a head back for the first bytes of its body; those may depend on what the upstream says.
+    setImmediate(() => {
+      if (this.#outgoing === outgoing) outgoing.flushHeaders();
+    });
     if (this.#reading) this.#replay(outgoing);
-    else if (this.#ended) outgoing.end();
     else if (this.#expectsContinue) this.#awaitContinue(outgoing);
     else this.#read();
     return destination;

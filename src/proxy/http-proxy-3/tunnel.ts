@@ -5,7 +5,7 @@
  */
 import type http from "node:http";
 import type { Socket } from "node:net";
-import { HoldfastError } from "../../errors.ts";
+import { asHoldfastError, HoldfastError } from "../../errors.ts";
 import type { LocalResponse, ProxyExchange } from "../exchange.ts";
 import { runTunnel } from "../tunnel.ts";
 
@@ -41,7 +41,7 @@ export function runConnect(
     admitted(_exchange, error, reply) {
       if (finished) return;
       if (error !== undefined) fail(error);
-      else if (reply !== undefined) send(exchange.respondWithReply(reply));
+      else if (reply !== undefined) send(() => exchange.respondWithReply(reply));
       else exchange.attempt(true);
     },
     connected(_exchange, error, upstream) {
@@ -53,10 +53,18 @@ export function runConnect(
   };
   exchange.admit();
 
-  function send({ head, body, closes }: LocalResponse): void {
-    exchange.addDownstreamFields(head.headers, head.version, closes);
-    response.writeHead(head.status, head.headers.flat);
-    response.end(body);
+  /** Answers instead of opening the tunnel. */
+  function send(answer: () => LocalResponse): void {
+    // What the peer may have sent ahead, for the tunnel, must not be read as a request.
+    exchange.downstream.drain("protocol_error");
+    try {
+      const { head, body, closes } = answer();
+      exchange.addDownstreamFields(head.headers, head.version, closes);
+      response.writeHead(head.status, head.headers.flat);
+      response.end(body);
+    } catch (thrown) {
+      fail(asHoldfastError(thrown));
+    }
   }
 
   function join(): void {
@@ -73,7 +81,7 @@ export function runConnect(
     if (finished || failure !== undefined) return;
     failure = error;
     exchange.releaseUpstream(false);
-    send(exchange.respondWithError(error));
+    send(() => exchange.respondWithError(error));
   }
 
   function finish(): void {
