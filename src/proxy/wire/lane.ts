@@ -67,8 +67,8 @@ export class Lane implements Steps, ResponseSink {
   #dropping = false;
   /** Pieces of the request body that wait for a connection. */
   #unsent: Buffer[] = [];
-  /** Every piece so far, for a retry; `undefined` once it is too much. */
-  #kept: Buffer[] | undefined = [];
+  /** Every piece so far, for a retry; `undefined` once it is too much or a response has begun. */
+  #kept: Buffer[] | undefined;
   #keptBytes = 0;
   #written = 0;
 
@@ -180,8 +180,9 @@ export class Lane implements Steps, ResponseSink {
     this.method = head.method;
     this.#responseBegun = false;
     this.#written = 0;
+    this.#kept = undefined;
     let at = bodyStart;
-    if (framing.kind === "none" || (framing.kind === "length" && framing.bytes === 0)) {
+    if (!hasRequestBody(head)) {
       exchange.requestComplete = true;
     } else {
       this.#body = framing.kind;
@@ -301,8 +302,7 @@ export class Lane implements Steps, ResponseSink {
     this.#upstream = upstream;
     upstream.begin(this);
     const text = requestText(exchange, this.#head!, this.#around.forwarding);
-    // A second attempt sends all of it again.
-    const pieces = exchange.attempts > 1 ? (this.#kept ?? []) : this.#unsent;
+    const pieces = this.#unsent;
     this.#unsent = [];
     this.#written = text.length;
     if (!connection.socket.writable) {
@@ -353,6 +353,7 @@ export class Lane implements Steps, ResponseSink {
       return true;
     }
     this.#responseBegun = true;
+    this.#kept = undefined;
     exchange.progressAtMs = lastClock();
     exchange.responseBytes += body.length;
     const goOn = this.#socket.write(text + body, "latin1");
@@ -427,11 +428,12 @@ export class Lane implements Steps, ResponseSink {
         closedByPeer,
         requestBytes: this.#written,
         responseBytes: upstream.responseBytes,
-        bodyIsReplayable:
-          this.#body === "none" ? this.#kept !== undefined || exchange.requestBytes === 0 : this.#kept !== undefined,
+        bodyIsReplayable: this.#kept !== undefined || !hasRequestBody(this.#head!),
       });
       exchange.releaseUpstream(false, closeReasonOf(failure));
       if (retried) {
+        // All of it again, and then what comes meanwhile, which may be more than is kept.
+        this.#unsent = this.#kept === undefined ? [] : [...this.#kept];
         exchange.attempt(true);
         return;
       }
@@ -499,6 +501,7 @@ export class Lane implements Steps, ResponseSink {
   #end(exchange: ProxyExchange, error: HoldfastError | undefined): void {
     this.#exchange = undefined;
     this.#head = undefined;
+    this.#kept = undefined;
     if (this.#unsent.length > 0) this.#unsent = [];
     exchange.end(error);
     if (this.connection.state === "draining" || this.connection.state === "closed") this.#over = true;
@@ -557,11 +560,16 @@ export class Lane implements Steps, ResponseSink {
   }
 }
 
+/** Whether bytes of a body follow the head. */
+function hasRequestBody({ framing }: WireHead): boolean {
+  return framing.kind === "chunked" || (framing.kind === "length" && framing.bytes > 0);
+}
+
 /** Whether the request asks for an upgrade that is passed on; `h2c` is served as HTTP/1.1 instead (RFC 9110 §7.8). */
 function passesUpgrade(head: WireHead): boolean {
   const { upgrade } = head.hop;
   if (upgrade === undefined || head.version !== "1.1") return false;
-  if (head.framing.kind === "chunked" || (head.framing.kind === "length" && head.framing.bytes > 0)) return false;
+  if (hasRequestBody(head)) return false;
   return upgrade.split(",").some((protocol) => !/^\s*(?:h2c?(?:\/.*)?)?\s*$/i.test(protocol));
 }
 
