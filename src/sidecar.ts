@@ -4,6 +4,7 @@
  * @module
  */
 import { randomBytes } from "node:crypto";
+import type { LookupFunction } from "node:net";
 import type { Logger as PinoLogger } from "pino";
 import { startAdmin } from "./admin/http.ts";
 import type { LogLevel, SidecarState, SidecarView } from "./admin/view.ts";
@@ -52,6 +53,8 @@ export interface SidecarOptions {
   readonly env: Environment;
   /** Where the `console` trace exporter prints. */
   readonly output: ConsoleOutput;
+  /** How names of upstreams are looked up. Default: as the system does it. */
+  readonly lookup?: LookupFunction | undefined;
 }
 
 /** A running sidecar. */
@@ -253,6 +256,8 @@ async function buildDirection(
     connectTimeoutMs: settings.connectTimeoutMs,
     responseTimeoutMs: settings.responseTimeoutMs,
     tunnelIdleTimeoutMs: settings.tunnelIdleTimeoutMs,
+    dnsRefreshMs: settings.dnsRefreshMs,
+    lookup: surroundings.lookup,
     tls,
     sweep,
     log,

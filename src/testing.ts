@@ -10,6 +10,7 @@
  * @module
  */
 import { mkdtempSync, rmSync, writeFileSync } from "node:fs";
+import type { LookupFunction } from "node:net";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { Writable } from "node:stream";
@@ -51,6 +52,8 @@ export interface TestSidecarOptions {
   readonly folder?: string;
   /** Environment for the configuration and `OTEL_*` variables. Default: none. */
   readonly env?: Readonly<Record<string, string>>;
+  /** How names of upstreams are looked up, as `net.connect` takes it. Default: as the system does it. */
+  readonly lookup?: LookupFunction;
 }
 
 /** A running sidecar under test. */
@@ -122,6 +125,7 @@ export async function startTestSidecar(options: TestSidecarOptions = {}): Promis
         collect((line) => lines.push(JSON.parse(line))),
       ),
       env,
+      lookup: options.lookup,
       output: collect((text) => {
         printed += text;
       }),

@@ -46,7 +46,7 @@ export type Protocol = "http/1.0" | "http/1.1" | "h2" | "tunnel";
  *
  * - `idle_timeout`: it was idle for as long as we keep it.
  * - `max_requests`: it carried as many exchanges as it may (keep-alive off counts as a limit of one).
- * - `max_age`: it was open for as long as it may.
+ * - `max_age`: it was open for as long as it may, or the name of its origin no longer leads to its address.
  * - `peer_closed`: the peer closed it or announced `Connection: close`.
  * - `peer_reset`: the peer reset it (RST, EPIPE).
  * - `logout`: a logout was seen on it.

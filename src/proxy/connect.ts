@@ -3,7 +3,7 @@
  *
  * @module
  */
-import net, { isIP, type Socket } from "node:net";
+import net, { isIP, type LookupFunction, type Socket } from "node:net";
 import tls from "node:tls";
 import { HoldfastError } from "../errors.ts";
 import type { ConnectionSetup, Origin } from "../plugin/api.ts";
@@ -53,6 +53,8 @@ export interface ConnectOptions {
   readonly timeoutMs: number;
   /** Who reads it; `undefined`: it is read as a stream. */
   readonly reader: SocketReader | undefined;
+  /** How its name is looked up; `undefined`: as the system does it. */
+  readonly lookup?: LookupFunction | undefined;
 }
 
 /**
@@ -64,7 +66,7 @@ export function connect(
   options: ConnectOptions,
   done: (failure: OpenFailure | undefined, opened: Opened | undefined) => void,
 ): void {
-  const { origin, security, timeoutMs, reader } = options;
+  const { origin, security, timeoutMs, reader, lookup } = options;
   const startedAtMs = performance.now();
   const startedAtEpochMs = performance.timeOrigin + startedAtMs;
   let dnsMs: number | undefined;
@@ -78,6 +80,7 @@ export function connect(
     port: origin.port,
     noDelay: true,
     autoSelectFamily: true,
+    ...(lookup === undefined ? {} : { lookup }),
     // Under TLS the bytes of the socket are not those to be read.
     ...(reader === undefined || security !== undefined
       ? {}

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Socket } from "node:net";
+import type { LookupFunction, Socket } from "node:net";
 import type { HostPort, Limits, ListenerTls, UpstreamTls } from "../config/sidecar-config.ts";
 import { HoldfastError } from "../errors.ts";
 import type { Direction, Logger } from "../plugin/api.ts";
@@ -42,6 +42,10 @@ export interface DirectionOptions {
   readonly connectTimeoutMs: number;
   readonly responseTimeoutMs: number;
   readonly tunnelIdleTimeoutMs: number;
+  /** How often the name of an upstream in use is looked up again, in milliseconds; `Infinity`: never. */
+  readonly dnsRefreshMs: number;
+  /** How names of upstreams are looked up; `undefined`: as the system does it. */
+  readonly lookup: LookupFunction | undefined;
   /** TLS settings of backends and origins, by name. */
   readonly tls: ReadonlyMap<string, UpstreamTls>;
   readonly sweep: Sweep;
@@ -77,6 +81,8 @@ export class ProxyDirection {
       connectTimeoutMs: options.connectTimeoutMs,
       idleTimeoutMs: UPSTREAM_IDLE_TIMEOUT_MS,
       tls: options.tls,
+      dnsRefreshMs: options.dnsRefreshMs,
+      lookup: options.lookup,
       onOpen: (connection) => this.#track(connection),
     });
     const direction = this;

@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { LookupFunction } from "node:net";
 import { HoldfastError } from "../errors.ts";
 import type { Backend, Direction, Origin, Pool, ReusePolicy } from "../plugin/api.ts";
 import type { Chain } from "../plugin/chain.ts";
@@ -20,6 +21,8 @@ export interface PoolOptions {
   /** Default idle limit of its connections, in milliseconds. */
   readonly idleTimeoutMs: number;
   readonly direction: Direction;
+  /** How its name is looked up; `undefined`: as the system does it. */
+  readonly lookup?: LookupFunction | undefined;
   /** Told of every connection as it opens. */
   readonly onOpen: (connection: ProxyConnection) => void;
 }
@@ -114,6 +117,11 @@ export class OriginPool implements Pool {
 
   get connections(): number {
     return this.#all.size + this.#opening;
+  }
+
+  /** Open connections, idle ones included. */
+  get open(): ReadonlySet<ProxyConnection> {
+    return this.#all;
   }
 
   get idle(): number {
@@ -250,11 +258,11 @@ export class OriginPool implements Pool {
   #open(ticket: Ticket, queuedMs: number): void {
     const { origin, backend, chain, direction, idleTimeoutMs } = this.#options;
     this.#opening++;
-    const { connectTimeoutMs } = this.#options;
+    const { connectTimeoutMs, lookup } = this.#options;
     const reader = ticket.asker.makeReader?.();
     // What is tunnelled brings its own TLS.
     const security = ticket.asker.tunnel ? undefined : this.#options.tls;
-    connect({ origin, security, timeoutMs: connectTimeoutMs, reader }, (failure, opened) => {
+    connect({ origin, security, timeoutMs: connectTimeoutMs, reader, lookup }, (failure, opened) => {
       this.#opening--;
       readClock();
       const { socket, setup } = (failure ?? opened)!;

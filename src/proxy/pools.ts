@@ -3,7 +3,9 @@
  *
  * @module
  */
+import { lookup as systemLookup } from "node:dns";
 import { readFileSync } from "node:fs";
+import type { LookupFunction } from "node:net";
 import tls from "node:tls";
 import type { UpstreamTls } from "../config/sidecar-config.ts";
 import type { Direction, Route } from "../plugin/api.ts";
@@ -11,6 +13,7 @@ import type { Chain } from "../plugin/chain.ts";
 import type { TlsOrigin } from "./connect.ts";
 import type { ProxyConnection } from "./connection.ts";
 import { OriginPool } from "./pool.ts";
+import { NameWatch } from "./resolve.ts";
 import { originName } from "./route.ts";
 
 /** How long a pool that holds nothing is remembered, in milliseconds. */
@@ -25,13 +28,24 @@ export interface PoolsOptions {
   readonly idleTimeoutMs: number;
   /** TLS settings of origins that have some, by {@link originName}. */
   readonly tls: ReadonlyMap<string, UpstreamTls>;
+  /** How often the name of an origin in use is looked up again, in milliseconds; `Infinity`: never. */
+  readonly dnsRefreshMs: number;
+  /** How names are looked up. Default: as the system does it. */
+  readonly lookup?: LookupFunction | undefined;
   readonly onOpen: (connection: ProxyConnection) => void;
+}
+
+interface Entry {
+  readonly pool: OriginPool;
+  /** `undefined` where nothing can move, or nobody wants to know. */
+  readonly name: NameWatch | undefined;
+  usedAtMs: number;
 }
 
 /** Pools by origin, made as they are needed. */
 export class Pools implements Iterable<OriginPool> {
   readonly #options: PoolsOptions;
-  readonly #pools = new Map<string, { pool: OriginPool; usedAtMs: number }>();
+  readonly #pools = new Map<string, Entry>();
   /** Name of a route's pool, so that it is built once per route. */
   readonly #keys = new WeakMap<Route, string>();
 
@@ -48,7 +62,7 @@ export class Pools implements Iterable<OriginPool> {
     }
     let entry = this.#pools.get(key);
     if (entry === undefined) {
-      entry = { pool: this.#create(route), usedAtMs: 0 };
+      entry = { pool: this.#create(route), name: this.#watchName(route), usedAtMs: 0 };
       this.#pools.set(key, entry);
     }
     entry.usedAtMs = performance.now();
@@ -61,8 +75,9 @@ export class Pools implements Iterable<OriginPool> {
 
   /** Looks at limits that pass with time, and forgets pools that hold nothing. */
   sweep(nowMs: number): void {
-    for (const [key, { pool, usedAtMs }] of this.#pools) {
+    for (const [key, { pool, name, usedAtMs }] of this.#pools) {
       pool.sweep(nowMs);
+      name?.sweep(nowMs, pool.open);
       if (pool.connections === 0 && pool.queued === 0 && nowMs - usedAtMs > FORGET_AFTER_MS) this.#pools.delete(key);
     }
   }
@@ -73,7 +88,7 @@ export class Pools implements Iterable<OriginPool> {
   }
 
   #create(route: Route): OriginPool {
-    const { direction, chain, connectTimeoutMs, idleTimeoutMs, onOpen } = this.#options;
+    const { direction, chain, connectTimeoutMs, idleTimeoutMs, lookup, onOpen } = this.#options;
     return new OriginPool({
       origin: route.origin,
       backend: route.backend,
@@ -82,8 +97,15 @@ export class Pools implements Iterable<OriginPool> {
       connectTimeoutMs,
       idleTimeoutMs,
       direction,
+      lookup,
       onOpen,
     });
+  }
+
+  #watchName({ origin: { host } }: Route): NameWatch | undefined {
+    const { dnsRefreshMs, lookup = systemLookup } = this.#options;
+    if (dnsRefreshMs === Number.POSITIVE_INFINITY || !NameWatch.canMove(host)) return undefined;
+    return new NameWatch(host, dnsRefreshMs, lookup);
   }
 
   #tls(route: Route): TlsOrigin {
