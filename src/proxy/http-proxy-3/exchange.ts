@@ -116,8 +116,10 @@ export function runExchange(
             bodyIsReplayable: body.replayable,
           });
           exchange.releaseUpstream(false, closeReasonOf(error));
-          if (retried) exchange.attempt(true);
-          else fail(error);
+          if (retried) {
+            body.hold();
+            exchange.attempt(true);
+          } else fail(error);
         },
         released(clean) {
           if (exchange.upstream !== upstream || upgraded) return;

@@ -92,6 +92,12 @@ export class RequestBody extends Stream {
     return destination;
   }
 
+  /** The attempt failed and another follows: what came is kept, and nothing more is read until then. */
+  hold(): void {
+    this.#outgoing = undefined;
+    if (this.#reading) this.#source?.pause();
+  }
+
   /** Nothing more is wanted of it. */
   stop(): void {
     clearTimeout(this.#continueTimer);
