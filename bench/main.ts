@@ -47,7 +47,10 @@ async function main(): Promise<number> {
   }
   const folder = mkdtempSync(path.join(tmpdir(), "holdfast-bench-"));
   try {
-    const result = await measure(options, folder, stopped.signal);
+    const result = await measure(options, folder, stopped.signal).catch((error: unknown) => {
+      // Whatever it was that the signal broke off.
+      throw stopped.signal.aborted ? stopped.signal.reason : error;
+    });
     write(options, result);
     return result.problems.length > 0 ? 1 : 0;
   } finally {

@@ -18,8 +18,9 @@ export const start: Scenario = {
   async run(bench) {
     const samples: Sample[] = [];
     const peers = ALL_BUT_TRACED.filter((peer) => bench.has(peer));
-    for (let round = bench.options.quick ? 1 : 0; round <= (bench.options.quick ? 1 : ROUNDS); round++) {
-      for (const peer of inOrderOf(round + 1, peers)) {
+    const rounds = bench.options.quick ? 1 : ROUNDS;
+    for (let round = bench.options.quick ? 1 : 0; round <= rounds; round++) {
+      for (const peer of inOrderOf(Math.max(1, round), peers)) {
         const running = await run(bench, peer, bench.origin.http);
         if (running === undefined) continue;
         if (round > 0) samples.push({ subject: peer.label, round, values: { startMs: running.startMs } });
