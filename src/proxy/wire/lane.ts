@@ -78,6 +78,7 @@ export class Lane implements Steps, ResponseSink {
   #delimited = true;
   #sendAs: "same" | "rechunk" | "dechunk" = "same";
   #responseChunked = false;
+  #dechunker: ChunkedBody | undefined;
 
   constructor(connection: ProxyConnection, host: LaneHost) {
     this.connection = connection;
@@ -339,6 +340,7 @@ export class Lane implements Steps, ResponseSink {
     this.#delimited = ends === "none" || ends === "length" || !isOld;
     this.#sendAs = ends === "chunked" && isOld ? "dechunk" : ends === "close" && !isOld ? "rechunk" : "same";
     this.#responseChunked = ends === "chunked";
+    this.#dechunker = this.#sendAs === "dechunk" ? new ChunkedBody() : undefined;
     let text: string;
     try {
       if (this.#head!.expectsContinue && this.#body !== "none" && exchange.requestBytes === 0) {
@@ -363,6 +365,7 @@ export class Lane implements Steps, ResponseSink {
 
   framing(text: string): void {
     if (this.#sendAs === "same") this.#socket.write(text, "latin1");
+    else if (this.#sendAs === "dechunk") this.#writePayload(Buffer.from(text, "latin1"));
   }
 
   body(bytes: Buffer, start: number, end: number): boolean {
@@ -387,16 +390,15 @@ export class Lane implements Steps, ResponseSink {
     }
   }
 
-  /** A chunked body for a peer that does not know chunks: the connection's end delimits it. */
-  readonly #dechunker: ChunkedBody = new ChunkedBody();
-
+  /** A piece of a chunked body for a peer that does not know chunks: the connection's end delimits it. */
   #writePayload(piece: Buffer): boolean {
     const exchange = this.#exchange!;
-    this.#dechunker.onPayload = (start, end) => {
+    const dechunker = this.#dechunker!;
+    dechunker.onPayload = (start, end) => {
       exchange.responseBytes += end - start;
       this.#socket.write(piece.subarray(start, end));
     };
-    this.#dechunker.feed(piece, 0, piece.length);
+    dechunker.feed(piece, 0, piece.length);
     return !this.#socket.writableNeedDrain;
   }
 
