@@ -1,4 +1,9 @@
-/** A peer that goes away stops what was done for it, and leaves nothing behind. */
+/**
+ * A peer that goes away stops what was done for it, and leaves nothing behind.
+ *
+ * The end of its side after a whole request is taken for that by http-proxy-3, as by node:http. The wire forwarder
+ * still answers, because the peer may have ended only its own side; a peer that is gone then resets.
+ */
 import assert from "node:assert/strict";
 import { once } from "node:events";
 import test, { type TestContext } from "node:test";
@@ -14,6 +19,8 @@ const HOWS = {
 
 interface Phase {
   readonly send: string;
+  /** The request is whole when the peer goes away. */
+  readonly whole?: true;
   /** What the origin answers to the head. */
   readonly answer?: string;
   /** When the peer goes away. */
@@ -28,10 +35,12 @@ async function received(origin: RawOrigin, text: string): Promise<void> {
 const HEAD = "Host: a.example\r\n";
 const PHASES: Record<string, Phase> = {
   "while it waits for the response": {
+    whole: true,
     send: `GET /now HTTP/1.1\r\n${HEAD}\r\n`,
     reached: (origin) => received(origin, "/now"),
   },
   "while it waits for the response to a whole body": {
+    whole: true,
     send: `POST /now HTTP/1.1\r\n${HEAD}Content-Length: 5\r\n\r\nhello`,
     reached: (origin) => received(origin, "hello"),
   },
@@ -52,16 +61,19 @@ const PHASES: Record<string, Phase> = {
     reached: (origin) => received(origin, "/now"),
   },
   "behind the response head": {
+    whole: true,
     send: `GET /now HTTP/1.1\r\n${HEAD}\r\n`,
-    answer: "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n",
+    answer: "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n",
     reached: (_, peer) => peer.until((text) => text.endsWith("\r\n\r\n")),
   },
   "in the middle of the response": {
+    whole: true,
     send: `GET /now HTTP/1.1\r\n${HEAD}\r\n`,
-    answer: "HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\nhalf",
+    answer: "HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\nhalf",
     reached: (_, peer) => peer.until((text) => text.endsWith("half")),
   },
   "in the middle of a chunked response": {
+    whole: true,
     send: `GET /now HTTP/1.1\r\n${HEAD}\r\n`,
     answer: "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n4\r\nhalf\r\n",
     reached: (_, peer) => peer.until((text) => text.includes("half")),
@@ -92,7 +104,7 @@ for (const forwarder of FORWARDERS) {
     };
   }
 
-  for (const [phase, { send, answer, reached }] of Object.entries(PHASES)) {
+  for (const [phase, { send, whole, answer, reached }] of Object.entries(PHASES)) {
     for (const [how, leave] of Object.entries(HOWS)) {
       test(`${forwarder}: ${how} ${phase} stops the upstream request`, async (t) => {
         const origin = await rawOrigin(t, ({ socket }) => {
@@ -104,6 +116,13 @@ for (const forwarder of FORWARDERS) {
         await reached(origin, peer);
         leave(peer);
         const { socket } = origin.connections[0]!;
+        if (forwarder === "wire" && how === "FIN" && whole) {
+          if (answer === undefined) socket.write("HTTP/1.1 200 OK\r\nContent-Length: 1000000\r\n\r\n");
+          while (!socket.destroyed) {
+            socket.write("1\r\n1\r\n");
+            await turn();
+          }
+        }
         if (!socket.destroyed) await once(socket, "close");
         await nothingOpen();
         assert.equal(outcomes.length, 1);
@@ -127,6 +146,7 @@ for (const forwarder of FORWARDERS) {
       assert.equal(origin.connections.length, 0);
     });
 
+    if (forwarder === "wire" && how === "FIN") continue;
     test(`${forwarder}: ${how} in the queue for a connection, and the next in the queue gets it`, async (t) => {
       const answers: (() => void)[] = [];
       const origin = await rawOrigin(t, ({ socket }) => {

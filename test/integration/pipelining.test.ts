@@ -144,7 +144,7 @@ for (const forwarder of FORWARDERS) {
     const peer = await RawPeer.connect(t, sidecar.inbound);
     peer.send(get("/1") + get("/2") + get("/3"));
     await origin.until(() => origin.requests[0]?.complete === true);
-    peer.socket.destroy();
+    peer.socket.resetAndDestroy();
     await origin.until(() => origin.requests[0]!.socket.destroyed);
     assert.equal(origin.requests.length, 1);
   });
