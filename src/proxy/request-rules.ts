@@ -9,6 +9,9 @@ import { HoldfastError } from "../errors.ts";
 import type { RequestHead } from "../plugin/api.ts";
 import { FieldList, type HopFields, isFieldValue, isToken, splitHopByHop } from "./headers.ts";
 
+/** How long a body waits for the upstream's word on `Expect: 100-continue` (RFC 9110 §10.1.1). */
+export const CONTINUE_TIMEOUT_MS = 1000;
+
 /** A head as a parser found it. */
 export interface ReceivedHead {
   readonly method: string;

@@ -6,9 +6,7 @@
 import type http from "node:http";
 import { Stream } from "node:stream";
 import { allowedTrailers } from "../headers.ts";
-
-/** How long the body waits for the upstream's word on `Expect: 100-continue` (RFC 9110 §10.1.1). */
-const CONTINUE_TIMEOUT_MS = 1000;
+import { CONTINUE_TIMEOUT_MS } from "../request-rules.ts";
 
 /** What a body reports as it moves. */
 export interface BodyWatch {

@@ -17,6 +17,7 @@ import {
   type Steps,
   upstreamClosedError,
 } from "../exchange.ts";
+import { CONTINUE_TIMEOUT_MS } from "../request-rules.ts";
 import { hasBody } from "../response-rules.ts";
 import { METHOD, VALUE } from "./characters.ts";
 import { ChunkedBody } from "./chunked-body.ts";
@@ -72,6 +73,10 @@ export class Lane implements Steps, ResponseSink {
   #keptBytes = 0;
   #written = 0;
 
+  /** Runs while the peer waits for 100. */
+  #continueTimer: NodeJS.Timeout | undefined;
+  /** The peer was told that it may send its body. */
+  #continued = false;
   #responseBegun = false;
   /** How the response body goes downstream. */
   /** Whether the peer can tell a response that was cut from a whole one. */
@@ -180,6 +185,7 @@ export class Lane implements Steps, ResponseSink {
     this.#head = head;
     this.method = head.method;
     this.#responseBegun = false;
+    this.#continued = false;
     this.#written = 0;
     this.#kept = undefined;
     let at = bodyStart;
@@ -321,6 +327,22 @@ export class Lane implements Steps, ResponseSink {
       connection.socket.uncork();
     }
     if (!connection.socket.writableNeedDrain) this.#resume();
+    if (this.#head!.expectsContinue && this.#waitsToSend(exchange)) {
+      // Set per exchange, but only for the few that expect it.
+      this.#continueTimer ??= setTimeout(() => this.#continue(), CONTINUE_TIMEOUT_MS).unref();
+    }
+  }
+
+  /** Nothing of the request body has come. */
+  #waitsToSend(exchange: ProxyExchange): boolean {
+    return this.#body !== "none" && exchange.requestBytes === 0;
+  }
+
+  /** The upstream says nothing about the body: the peer may send it all the same (RFC 9110 §10.1.1). */
+  #continue(): void {
+    if (this.#responseBegun || this.#continued || !this.#waitsToSend(this.#exchange!)) return;
+    this.#continued = true;
+    this.#socket.write("HTTP/1.1 100 Continue\r\n\r\n", "latin1");
   }
 
   abort(exchange: ProxyExchange, error: HoldfastError): void {
@@ -330,6 +352,11 @@ export class Lane implements Steps, ResponseSink {
   // ---- the response
 
   interim(head: WireResponseHead): void {
+    if (head.status === 100) {
+      // Said already, because the upstream took its time.
+      if (this.#continued) return;
+      this.#continued = true;
+    }
     if (this.#head!.version === "1.1") this.#socket.write(interimText(head), "latin1");
   }
 
@@ -343,7 +370,7 @@ export class Lane implements Steps, ResponseSink {
     this.#dechunker = this.#sendAs === "dechunk" ? new ChunkedBody() : undefined;
     let text: string;
     try {
-      if (this.#head!.expectsContinue && this.#body !== "none" && exchange.requestBytes === 0) {
+      if (this.#head!.expectsContinue && this.#waitsToSend(exchange)) {
         // The peer may send the body after all, or not: what follows cannot be told apart (RFC 9110 §10.1.1).
         this.connection.drain("aborted");
       }
@@ -501,6 +528,8 @@ export class Lane implements Steps, ResponseSink {
   }
 
   #end(exchange: ProxyExchange, error: HoldfastError | undefined): void {
+    clearTimeout(this.#continueTimer);
+    this.#continueTimer = undefined;
     this.#exchange = undefined;
     this.#head = undefined;
     this.#kept = undefined;
