@@ -4,10 +4,11 @@
  * @module
  */
 import { once } from "node:events";
-import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
+import type { IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
 import type { HostPort } from "../config/sidecar-config.ts";
 import { HoldfastError } from "../errors.ts";
+import { http } from "../node-http.ts";
 import type { Logger } from "../plugin/api.ts";
 import { readJson } from "./body.ts";
 import { assertLocal, assertSameOrigin } from "./guard.ts";
@@ -62,7 +63,7 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
   const timeouts = options.timeouts ?? DEFAULT_TIMEOUTS;
   const routes = adminRoutes(view, log);
 
-  const server = createServer(
+  const server = http.createServer(
     {
       maxHeaderSize: MAX_HEAD_BYTES,
       headersTimeout: timeouts.headMs,

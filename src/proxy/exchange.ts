@@ -4,9 +4,10 @@
  *
  * @module
  */
-import { STATUS_CODES } from "node:http";
+
 import type { Limits } from "../config/sidecar-config.ts";
 import { asHoldfastError, errorResponse, HoldfastError } from "../errors.ts";
+import { http } from "../node-http.ts";
 import type {
   CloseReason,
   Direction,
@@ -62,6 +63,8 @@ export interface Steps {
   connected(exchange: ProxyExchange, error: HoldfastError | undefined, upstream: ProxyConnection | undefined): void;
   /** Makes what reads a fresh upstream connection; `undefined`: it is read as a stream. */
   readonly makeReader?: () => SocketReader;
+  /** Response bytes that the peer has not taken. Default: what waits in its socket. */
+  readonly backlog?: () => number;
   /** Stop now, with this error: as a response if none has begun, else by cutting the connection. */
   abort(exchange: ProxyExchange, error: HoldfastError): void;
 }
@@ -324,7 +327,8 @@ export class ProxyExchange implements Exchange, Asker {
   respondWithError(error: HoldfastError): LocalResponse {
     this.#answeredBy = "holdfast";
     const { status, fields, body } = errorResponse(error, this.#around.service);
-    if (this.#leavesDoubt(error)) {
+    // HTTP/2 has frames: nothing that is wrong with one request makes the next one doubtful.
+    if (this.request.version !== "2" && this.#leavesDoubt(error)) {
       this.downstream.drain(error.code === "HF_REQUEST_TIMEOUT" ? "request_timeout" : "protocol_error");
     }
     return this.#local(status, fields, body);
@@ -393,7 +397,8 @@ export class ProxyExchange implements Exchange, Asker {
     const limitMs = isTunnel ? this.#around.tunnelIdleTimeoutMs : this.#around.responseTimeoutMs;
     const { upstream } = this;
     if (upstream === undefined || nowMs - this.progressAtMs < limitMs) return;
-    if (!isTunnel && this.downstream.socket.writableLength > 0) {
+    const backlog = this.steps.backlog?.() ?? this.downstream.socket.writableLength;
+    if (!isTunnel && backlog > 0) {
       this.steps.abort(
         this,
         new HoldfastError("HF_DOWNSTREAM_ABORTED", `the peer took nothing of the response for ${limitMs} ms`),
@@ -410,7 +415,7 @@ export class ProxyExchange implements Exchange, Asker {
     const headers = new FieldList(fields.flat());
     if (status !== 204 && status !== 304) headers.write("Content-Length", String(byteLength(body)));
     headers.write("Date", new Date().toUTCString());
-    const head = { status, reason: STATUS_CODES[status] ?? "", version: "1.1" as const, headers };
+    const head = { status, reason: http.STATUS_CODES[status] ?? "", version: "1.1" as const, headers };
     this.#run.response(head, this.#answeredBy === "holdfast");
     this.status = status;
     return { head, body, closes: this.#closesAfter(true) };

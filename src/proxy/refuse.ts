@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { STATUS_CODES } from "node:http";
+
 import { errorResponse, type HoldfastError } from "../errors.ts";
+import { http } from "../node-http.ts";
 import { closeGently, type ProxyConnection } from "./connection.ts";
 import type { ExchangeSurroundings } from "./exchange.ts";
 
@@ -22,7 +23,7 @@ export function refuseConnection(
   const silent = timedOut && connection.headSinceMs === undefined;
   if (!silent && connection.socket.writable) {
     const { status, fields, body } = errorResponse(failure, around.service);
-    const lines = [`HTTP/1.1 ${status} ${STATUS_CODES[status] ?? ""}`];
+    const lines = [`HTTP/1.1 ${status} ${http.STATUS_CODES[status] ?? ""}`];
     for (const [name, value] of fields) lines.push(`${name}: ${value}`);
     lines.push(`Date: ${new Date().toUTCString()}`, `Content-Length: ${body.length}`, "Connection: close");
     connection.socket.write(`${lines.join("\r\n")}\r\n\r\n${body}`, "latin1");

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { STATUS_CODES } from "node:http";
+import { http } from "../../node-http.ts";
 import type { ProxyConnection } from "../connection.ts";
 import type { LocalResponse, ProxyExchange } from "../exchange.ts";
 import { type ForwardingFields, keepAliveValue } from "../forwarding.ts";
@@ -51,7 +51,7 @@ export function responseText(
 /** Text of a response that Holdfast itself gives. */
 export function localText(local: LocalResponse, downstream: ProxyConnection): string {
   const { status, headers } = local.head;
-  const start = `HTTP/1.1 ${status} ${local.head.reason || (STATUS_CODES[status] ?? "")}\r\n`;
+  const start = `HTTP/1.1 ${status} ${local.head.reason || (http.STATUS_CODES[status] ?? "")}\r\n`;
   return start + lines(headers.flat) + connectionText(downstream, local.closes);
 }
 
