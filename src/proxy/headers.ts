@@ -338,7 +338,7 @@ export function splitHopByHop(flat: readonly string[]): { end: FieldList; hop: H
         hint = mergeHints(hint, parseKeepAlive(value));
         break;
       case "te":
-        for (const element of listElements(value)) if (element.split(";")[0]!.trim() === "trailers") trailers = true;
+        for (const element of listElements(value)) if (trimOws(element.split(";")[0]!) === "trailers") trailers = true;
         break;
       case "upgrade":
         upgrade = upgrade === undefined ? value : `${upgrade}, ${value}`;
@@ -347,7 +347,7 @@ export function splitHopByHop(flat: readonly string[]): { end: FieldList; hop: H
         for (const element of listElements(value)) transferCodings.push(element);
         break;
       case "trailer":
-        for (const part of value.split(",")) if (mayBeTrailer(part.trim())) trailer.push(part.trim());
+        for (const part of value.split(",")) if (mayBeTrailer(trimOws(part))) trailer.push(trimOws(part));
         break;
     }
   }
@@ -386,11 +386,16 @@ export function allowedTrailers(flat: readonly string[]): string[] {
   return allowed;
 }
 
+/** Without the white space that HTTP knows around values: `trim()` takes away more, such as U+00A0. */
+function trimOws(text: string): string {
+  return text.replace(/^[ \t]+|[ \t]+$/g, "");
+}
+
 /** Elements of a comma-separated list in lower case, empty ones left out (RFC 9110 §5.6.1). */
 export function listElements(value: string): string[] {
   const elements: string[] = [];
   for (const part of value.split(",")) {
-    const element = part.trim().toLowerCase();
+    const element = trimOws(part).toLowerCase();
     if (element !== "") elements.push(element);
   }
   return elements;
