@@ -115,21 +115,45 @@ export class Lane implements Steps, ResponseSink {
     while (at < bytes.length && !this.#over) {
       if (this.#body !== "none") {
         at = this.#takeBody(bytes, at);
-      } else if (this.#exchange !== undefined) {
-        this.#wait(bytes, at);
-        return;
+      } else if (this.#exchange !== undefined || this.#socket.writableNeedDrain) {
+        // This request is answered first, and a peer that does not read its answers gets no more of them made.
+        this.#waiting = at === 0 ? bytes : bytes.subarray(at);
+        break;
       } else {
         const next = this.#takeHead(bytes, at);
-        if (next === -1) return;
+        if (next === -1) break;
         at = next;
       }
     }
+    this.#flow();
   }
 
-  /** Keeps bytes of later requests until this one is answered. */
-  #wait(bytes: Buffer, at: number): void {
-    this.#waiting = at === 0 ? bytes : bytes.subarray(at);
-    if (this.#waiting.length > MAX_WAITING_BYTES) this.#pause();
+  /** Goes on with what waited. Not from inside an upstream's read: it may go to the same connection. */
+  readonly #takeWaiting = (): void => {
+    const waiting = this.#waiting;
+    if (waiting === undefined || this.#exchange !== undefined) return;
+    readClock();
+    this.#waiting = undefined;
+    this.#take(waiting);
+  };
+
+  /** Reads on, or pauses: the one place that decides. */
+  readonly #flow = (): void => {
+    const isFull =
+      (this.#waiting !== undefined && this.#waiting.length > MAX_WAITING_BYTES) ||
+      (this.#body !== "none" && this.#exchange !== undefined && !this.#upstreamTakesMore());
+    if (isFull === this.#paused) return;
+    this.#paused = isFull;
+    if (isFull) this.#socket.pause();
+    else this.#socket.resume();
+  };
+
+  /** Whether the upstream takes more of the request body. As long as there is none, one read of it is enough. */
+  #upstreamTakesMore(): boolean {
+    if (this.#upstream === undefined) return this.#unsent.length === 0;
+    if (!this.#exchange!.upstream!.socket.writableNeedDrain) return true;
+    this.#upstream.onDrain = this.#flow;
+    return false;
   }
 
   /** @returns where the bytes after the head begin; −1 if it is not whole or was not taken */
@@ -257,32 +281,11 @@ export class Lane implements Steps, ResponseSink {
     }
     if (this.#upstream === undefined) {
       this.#unsent.push(piece);
-      // Nobody takes it yet: no more of it than one read.
-      this.#pause();
       return;
     }
     exchange.progressAtMs = lastClock();
-    this.#writeUpstream(piece);
-  }
-
-  #writeUpstream(piece: Buffer): void {
-    const upstream = this.#upstream!;
     this.#written += piece.length;
-    if (this.#exchange!.upstream!.socket.write(piece)) return;
-    this.#pause();
-    upstream.onDrain = () => this.#resume();
-  }
-
-  #pause(): void {
-    if (this.#paused) return;
-    this.#paused = true;
-    this.#socket.pause();
-  }
-
-  #resume(): void {
-    if (!this.#paused) return;
-    this.#paused = false;
-    this.#socket.resume();
+    exchange.upstream!.socket.write(piece);
   }
 
   // ---- steps of the exchange
@@ -323,10 +326,13 @@ export class Lane implements Steps, ResponseSink {
     } else {
       connection.socket.cork();
       connection.socket.write(text, "latin1");
-      for (const piece of pieces) this.#writeUpstream(piece);
+      for (const piece of pieces) {
+        this.#written += piece.length;
+        connection.socket.write(piece);
+      }
       connection.socket.uncork();
     }
-    if (!connection.socket.writableNeedDrain) this.#resume();
+    this.#flow();
     if (this.#head!.expectsContinue && this.#waitsToSend(exchange)) {
       // Set per exchange, but only for the few that expect it.
       this.#continueTimer ??= setTimeout(() => this.#continue(), CONTINUE_TIMEOUT_MS).unref();
@@ -536,15 +542,10 @@ export class Lane implements Steps, ResponseSink {
     if (this.#unsent.length > 0) this.#unsent = [];
     exchange.end(error);
     if (this.connection.state === "draining" || this.connection.state === "closed") this.#over = true;
-    const waiting = this.#waiting;
-    if (waiting === undefined || this.#over) {
-      if (!this.#over) this.#resume();
-      return;
-    }
-    this.#waiting = undefined;
-    this.#resume();
-    // Not from inside the upstream's read: a pipelined request may go to the same connection.
-    queueMicrotask(() => this.#onBytes(waiting));
+    if (this.#over) return;
+    // It stays where it is until it is taken: bytes that come before that belong behind it.
+    if (this.#waiting !== undefined) queueMicrotask(this.#takeWaiting);
+    this.#flow();
   }
 
   #refuse(failure: HoldfastError): void {
@@ -553,7 +554,8 @@ export class Lane implements Steps, ResponseSink {
   }
 
   readonly #onDrain = (): void => {
-    this.#exchange?.upstream?.socket.resume();
+    if (this.#exchange === undefined) this.#takeWaiting();
+    else if (this.#upstream !== undefined) this.#exchange.upstream!.socket.resume();
   };
 
   /** The peer has no more to send. It may still wait for its response. */
