@@ -29,7 +29,7 @@ import type { SocketReader } from "./connect.ts";
 let lastId = 0;
 
 /** How long a closing connection may take to finish before its socket is destroyed. */
-const CLOSE_LINGER_MS = 2000;
+export const CLOSE_LINGER_MS = 2000;
 
 /** What a connection is made of. */
 export interface ConnectionOptions {

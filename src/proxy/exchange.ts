@@ -145,7 +145,8 @@ export class ProxyExchange implements Exchange, Asker {
     this.#around = around;
     this.direction = around.name;
     this.downstream = downstream;
-    this.downstreamIdleMs = downstream.exchanges === 0 ? 0 : this.startedAtMs - downstream.idleSinceMs;
+    const wasIdle = downstream.exchanges > 0 && downstream.activeExchanges === 0;
+    this.downstreamIdleMs = wasIdle ? this.startedAtMs - downstream.idleSinceMs : 0;
     this.downstreamIndex = downstream.exchanges + 1;
     this.request = request;
     this.kind = kind;

@@ -22,6 +22,8 @@ export interface ReceivedHead {
   readonly fields: readonly string[];
   /** Whether the connection it came on is TLS. */
   readonly secure: boolean;
+  /** HTTP/2, where frames tell the end of a body: whether there is one. */
+  readonly bodyFollows?: boolean;
 }
 
 /** How a message's body is delimited (RFC 9112 §6). */
@@ -117,7 +119,7 @@ export function checkRequestHead(received: ReceivedHead, limits: Limits): Checke
 
   const all = new FieldList(fields as string[]);
   const { end, hop } = splitHopByHop(fields);
-  const framing = requestFraming(all, hop, version);
+  const framing = requestFraming(all, hop, version, received.bodyFollows ?? false);
   const host = checkHost(all, version);
   const { form, path, scheme, authority } = checkTarget(method, target, host, received.secure);
   const expectsContinue = checkExpect(all, version);
@@ -155,7 +157,7 @@ function checkSize({ method, target, fields }: ReceivedHead, limits: Limits): vo
 }
 
 /** RFC 9112 §6.3; stricter where leniency has let requests be smuggled. */
-function requestFraming(fields: FieldList, hop: HopFields, version: string): Framing {
+function requestFraming(fields: FieldList, hop: HopFields, version: string, bodyFollows: boolean): Framing {
   const lengths = fields.getAll("content-length");
   const hasCoding = fields.has("transfer-encoding");
   if (hasCoding && lengths.length > 0) {
@@ -174,7 +176,7 @@ function requestFraming(fields: FieldList, hop: HopFields, version: string): Fra
     }
     return { kind: "chunked" };
   }
-  if (lengths.length === 0) return { kind: "none" };
+  if (lengths.length === 0) return { kind: bodyFollows ? "chunked" : "none" };
   const text = lengths[0]!;
   if (lengths.length > 1) throw new HoldfastError("HF_BAD_FRAMING", "Content-Length stands more than once");
   if (!/^\d+$/.test(text)) throw new HoldfastError("HF_BAD_FRAMING", "Content-Length is not a number of bytes");
@@ -189,7 +191,7 @@ function requestFraming(fields: FieldList, hop: HopFields, version: string): Fra
 function checkHost(fields: FieldList, version: string): string {
   const hosts = fields.getAll("host");
   if (hosts.length === 0) {
-    if (version === "1.1") throw new HoldfastError("HF_BAD_HOST", "Host is missing");
+    if (version !== "1.0") throw new HoldfastError("HF_BAD_HOST", "Host is missing");
     return "";
   }
   if (hosts.length > 1) throw new HoldfastError("HF_BAD_HOST", "Host stands more than once");

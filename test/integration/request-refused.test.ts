@@ -230,7 +230,9 @@ for (const forwarder of FORWARDERS) {
       const origin = await rawOrigin(t, ({ socket }) => {
         socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
       });
-      const sidecar = await testSidecar(t, { upstream: origin.url, config: { forwarder } });
+      // Where HTTP/2 is taken, its preface is no mistake.
+      const config = { forwarder, inbound: { http2: false } };
+      const sidecar = await testSidecar(t, { upstream: origin.url, config });
       for (const row of REFUSALS) {
         await t.test(row.name, { timeout: 5000 }, async (row_t) => {
           const seen = requestsAt(origin).length;

@@ -1,5 +1,5 @@
 /**
- * Runs one exchange between node:http downstream and http-proxy-3 upstream.
+ * Runs one exchange between node:http or node:http2 downstream and http-proxy-3 upstream.
  *
  * @module
  */
@@ -11,16 +11,24 @@ import { closeReasonOf, type LocalResponse, type ProxyExchange } from "../exchan
 import { allowedTrailers, splitHopByHop } from "../headers.ts";
 import { checkResponseHead, hasBody } from "../response-rules.ts";
 import { runTunnel } from "../tunnel.ts";
+import type { Answer } from "./answer.ts";
 import type { Carrier } from "./carrier.ts";
 import type { EarlyBytes } from "./early-bytes.ts";
-import { pairs, RequestBody } from "./request-body.ts";
+import { type BodySource, RequestBody } from "./request-body.ts";
 
 /** What an exchange needs besides itself. */
 export interface Carriage {
   readonly carrier: Carrier;
   readonly replayBytes: number;
-  /** For an upgrade: the downstream socket, and what comes after the request head. */
-  readonly upgrade: { readonly socket: Socket; readonly early: EarlyBytes } | undefined;
+  /** For an upgrade: the downstream socket, what comes after the request head, and what frees the socket. */
+  readonly upgrade: { readonly socket: Socket; readonly early: EarlyBytes; readonly detach: () => void } | undefined;
+}
+
+/** A request as it is read. */
+export interface Received {
+  /** The object that http-proxy-3 takes for the request. */
+  readonly request: http.IncomingMessage;
+  readonly body: BodySource;
 }
 
 /**
@@ -30,15 +38,15 @@ export interface Carriage {
  */
 export function runExchange(
   exchange: ProxyExchange,
-  request: http.IncomingMessage,
-  response: http.ServerResponse,
+  received: Received,
+  answer: Answer,
   carriage: Carriage,
   over: () => void,
 ): void {
   const { framing, expectsContinue, method, version } = exchange.request;
   const hasRequestBody = framing.kind === "chunked" || (framing.kind === "length" && framing.bytes > 0);
   exchange.requestComplete = !hasRequestBody;
-  const body = new RequestBody(hasRequestBody ? request : undefined, expectsContinue, carriage.replayBytes, {
+  const body = new RequestBody(hasRequestBody ? received.body : undefined, expectsContinue, carriage.replayBytes, {
     moved(bytes) {
       exchange.requestBytes += bytes;
       exchange.progressAtMs = performance.now();
@@ -47,7 +55,7 @@ export function runExchange(
       exchange.requestComplete = true;
     },
     sendContinue() {
-      if (version === "1.1" && !response.headersSent && !response.destroyed) response.writeContinue();
+      if (version !== "1.0" && !answer.begun && !answer.gone) answer.sendContinue();
     },
   });
   let failure: HoldfastError | undefined;
@@ -56,15 +64,17 @@ export function runExchange(
   let delimited = true;
   let finished = false;
 
-  response.on("finish", () => finish());
-  response.on("close", () => {
-    if (upgraded || response.writableFinished) return;
-    failure ??= new HoldfastError("HF_DOWNSTREAM_ABORTED", "the downstream connection closed before the end");
-    exchange.downstream.cut("aborted");
+  answer.onOver((whole) => {
+    if (upgraded || finished) return;
+    if (!whole) {
+      const what = version === "2" ? "stream was reset" : "connection closed";
+      failure ??= new HoldfastError("HF_DOWNSTREAM_ABORTED", `the downstream ${what} before the end`);
+      answer.breakOff(undefined, true);
+    }
     finish();
   });
-  // node:http reports a request that was cut as an error of the request; `close` of the response follows.
-  request.on("error", () => {});
+  // node:http reports a request that was cut as an error of the request; the end of the answer follows.
+  received.request.on("error", () => {});
 
   exchange.steps = {
     admitted(_exchange, error, reply) {
@@ -79,23 +89,24 @@ export function runExchange(
       else send(upstream);
     },
     abort: (_exchange, error) => fail(error),
+    backlog: () => answer.backlog,
   };
   exchange.admit();
 
   function send(upstream: ProxyConnection): void {
     const writtenBefore = upstream.bytesWritten;
     const readBefore = upstream.bytesRead;
-    let answer: http.IncomingMessage | undefined;
+    let incomingAnswer: http.IncomingMessage | undefined;
     carriage.carrier.send({
-      request,
-      response,
+      request: received.request,
+      response: answer.response,
       connection: upstream,
       target: exchange.request.target,
       fields: exchange.upstreamFields(),
       body,
       events: {
         response(incoming) {
-          answer = incoming;
+          incomingAnswer = incoming;
           incoming.on("error", () => truncated());
           // Not before node's parser is through with what has arrived: what it finds wrong there can still be a 502.
           process.nextTick(() => guarded(() => respond(incoming)));
@@ -106,8 +117,8 @@ export function runExchange(
           // Of an attempt that was given up, or of an exchange that is answered already.
           if (exchange.upstream !== upstream || finished || failure !== undefined || upgraded) return;
           // What is wrong came after the response: that concerns the connection, not the exchange.
-          if (answer?.complete) return;
-          if (answer !== undefined && isClosedByPeer(cause)) return truncated();
+          if (incomingAnswer?.complete) return;
+          if (incomingAnswer !== undefined && isClosedByPeer(cause)) return truncated();
           const error = upstreamError(exchange, cause);
           const retried = exchange.retryAfter(error, {
             closedByPeer: isClosedByPeer(cause),
@@ -138,7 +149,7 @@ export function runExchange(
     }
     const status = incoming.statusCode!;
     const ends = checkResponseHead(method, status, incoming.rawHeaders, incoming.httpVersion);
-    if (!body.begun) exchange.downstream.drain("aborted");
+    if (!body.begun) answer.abandonRequest();
     delimited = ends === "none" || ends === "length" || version !== "1.0";
     const { end: headers, hop } = splitHopByHop(incoming.rawHeaders);
     const head = {
@@ -148,31 +159,27 @@ export function runExchange(
       headers,
     } as const;
     const closes = exchange.respond(head, hop, delimited);
-    if (hop.trailer.length > 0 && ends === "chunked" && version === "1.1") {
-      headers.flat.push("Trailer", hop.trailer.join(", "));
-    }
-    writeHead(head, closes);
+    const mayHaveTrailers = ends === "chunked" && version !== "1.0";
+    if (hop.trailer.length > 0 && mayHaveTrailers) headers.flat.push("Trailer", hop.trailer.join(", "));
+    writeHead(head, closes, mayHaveTrailers);
     exchange.progressAtMs = performance.now();
 
     incoming.on("data", (chunk: Buffer) => {
       exchange.responseBytes += chunk.length;
       exchange.progressAtMs = performance.now();
-      if (!response.write(chunk)) incoming.pause();
+      if (!answer.write(chunk)) incoming.pause();
     });
-    response.on("drain", () => {
+    answer.onDrain(() => {
       exchange.progressAtMs = performance.now();
       incoming.resume();
     });
     incoming.on("end", () => {
-      const trailers = allowedTrailers(incoming.rawTrailers);
-      if (trailers.length > 0 && response.chunkedEncoding) response.addTrailers(pairs(trailers));
       if (!body.sent) abandonUpload();
-      response.end();
+      answer.end(undefined, mayHaveTrailers ? allowedTrailers(incoming.rawTrailers) : []);
     });
     // A head whose body takes its time is not held back; with a body at hand both go as one.
     process.nextTick(() => {
-      if (exchange.responseBytes === 0 && !incoming.complete && failure === undefined && !finished)
-        response.flushHeaders();
+      if (exchange.responseBytes === 0 && !incoming.complete && failure === undefined && !finished) answer.flushHead();
     });
   }
 
@@ -180,7 +187,7 @@ export function runExchange(
   function abandonUpload(): void {
     body.stop();
     exchange.releaseUpstream(false);
-    exchange.downstream.drain("aborted");
+    answer.abandonRequest();
   }
 
   function truncated(): void {
@@ -191,14 +198,14 @@ export function runExchange(
       `${exchange.route!.name} closed in the middle of a response`,
     );
     exchange.releaseUpstream(false, closeReasonOf(failure));
-    breakOff(failure);
+    answer.breakOff(failure, delimited);
   }
 
   function inform(status: number, fields: string[]): void {
-    if (version !== "1.1" || response.headersSent || response.destroyed || status === 101) return;
+    if (version === "1.0" || answer.begun || answer.gone || status === 101) return;
     // The peer's own 100 is written when its body may come; see RequestBody.
     if (status === 100 && expectsContinue) return;
-    response.writeInformation(status, splitHopByHop(fields).end.flat);
+    answer.inform(status, splitHopByHop(fields).end.flat);
   }
 
   /** 101: bytes both ways from here on. */
@@ -213,16 +220,16 @@ export function runExchange(
     exchange.respond(head, hop, true);
     upgraded = true;
     const protocol = incoming.headers.upgrade ?? exchange.request.hop.upgrade!;
-    response.detachSocket(upgrade.socket);
+    upgrade.detach();
     upgrade.socket.write(switchingHead(head, protocol), "latin1");
     runTunnel(exchange, upgrade.early.take(), first, finish);
   }
 
   function sendLocal(local: LocalResponse): void {
     body.stop();
-    writeHead(local.head, local.closes);
+    writeHead(local.head, local.closes, false);
     if (hasBody(method, local.head.status)) exchange.responseBytes += Buffer.byteLength(local.body);
-    response.end(local.body);
+    answer.end(local.body);
   }
 
   /** Ends the exchange with an error: as a response if none has begun, else by cutting the connection. */
@@ -231,22 +238,16 @@ export function runExchange(
     failure = error;
     body.stop();
     exchange.releaseUpstream(false, closeReasonOf(error));
-    if (response.headersSent || response.destroyed) {
-      breakOff(error);
+    if (answer.begun || answer.gone) {
+      answer.breakOff(error, delimited);
       return;
     }
     try {
       sendLocal(exchange.respondWithError(error));
     } catch {
       // A plugin with onError "fail" failed on the error's own response: nothing sensible is left to say.
-      exchange.downstream.cut("aborted", error);
+      answer.breakOff(error, true);
     }
-  }
-
-  /** A response has begun and cannot go on. */
-  function breakOff(error: HoldfastError): void {
-    if (delimited) exchange.downstream.cut("aborted", error);
-    else exchange.downstream.reset("aborted", error);
   }
 
   function guarded(work: () => void): void {
@@ -257,9 +258,9 @@ export function runExchange(
     }
   }
 
-  function writeHead(head: LocalResponse["head"], closes: boolean): void {
+  function writeHead(head: LocalResponse["head"], closes: boolean, mayHaveTrailers: boolean): void {
     exchange.addDownstreamFields(head.headers, head.version, closes);
-    response.writeHead(head.status, head.reason, head.headers.flat);
+    answer.writeHead(head, mayHaveTrailers);
   }
 
   function finish(): void {

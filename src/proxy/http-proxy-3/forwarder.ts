@@ -3,18 +3,23 @@
  *
  * @module
  */
-import http from "node:http";
+import type Http from "node:http";
 import type { Socket } from "node:net";
 import { HoldfastError } from "../../errors.ts";
+import { http } from "../../node-http.ts";
 import { closeGently, type ProxyConnection } from "../connection.ts";
 import { type ExchangeSurroundings, ProxyExchange } from "../exchange.ts";
 import type { Forwarder } from "../forwarder.ts";
 import { listElements } from "../headers.ts";
+import { readPreface } from "../preface.ts";
 import { refuseConnection } from "../refuse.ts";
 import { type CheckedHead, checkRequestHead } from "../request-rules.ts";
+import { Http1Answer } from "./answer.ts";
 import { Carrier } from "./carrier.ts";
 import { EarlyBytes } from "./early-bytes.ts";
 import { runExchange } from "./exchange.ts";
+import { http2Acceptor } from "./http2.ts";
+import { messageBody } from "./request-body.ts";
 import { RequestLines } from "./request-lines.ts";
 import { runConnect } from "./tunnel.ts";
 
@@ -41,11 +46,11 @@ interface Lane {
   /** node:http has let go of the socket: an upgrade or CONNECT waits for its turn, or runs. */
   handedOver: boolean;
   /** A request whose upgrade was declined, until it is complete: node:http drops what follows it in the same read. */
-  declined: http.IncomingMessage | undefined;
+  declined: Http.IncomingMessage | undefined;
   /** The request that the parser found last; its body may still be on its way. */
-  last: http.IncomingMessage | undefined;
+  last: Http.IncomingMessage | undefined;
   /** Its body turned out to be invalid before its turn came. */
-  broken: { readonly request: http.IncomingMessage; readonly failure: HoldfastError } | undefined;
+  broken: { readonly request: Http.IncomingMessage; readonly failure: HoldfastError } | undefined;
   /** Something invalid came: nothing after it is read as a request. */
   refused: boolean;
 }
@@ -53,9 +58,18 @@ interface Lane {
 /** What node:http says of bytes that are no request. */
 type ParserError = NodeJS.ErrnoException & { readonly reason?: string; readonly rawPacket?: Buffer };
 
+/** The forwarder, and its two halves for those who know already what is spoken on a connection. */
+export interface HttpProxy3Forwarder extends Forwarder {
+  /** Takes over a connection whose next bytes are a request of HTTP/1.x. */
+  acceptHttp1(connection: ProxyConnection): void;
+  /** Takes over a connection whose next bytes are the HTTP/2 client preface. */
+  acceptHttp2(connection: ProxyConnection): void;
+}
+
 /** Makes the forwarder of one direction. */
-export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
+export function httpProxy3Forwarder(around: ExchangeSurroundings): HttpProxy3Forwarder {
   const carrier = new Carrier(around.limits.headBytes);
+  const http2 = http2Acceptor(around, carrier);
   const lanes = new WeakMap<Socket, Lane>();
   const maxHeaderSize = around.limits.headBytes + around.limits.targetBytes + PARSER_SLACK_BYTES;
   const server = http.createServer({
@@ -84,24 +98,26 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
   return {
     name: "http-proxy-3",
     accept(connection) {
-      const lane: Lane = {
-        connection,
-        waiting: [],
-        busy: false,
-        exchange: undefined,
-        lines: new RequestLines(0),
-        stopReading: () => {},
-        handedOver: false,
-        declined: undefined,
-        last: undefined,
-        broken: undefined,
-        refused: false,
-      };
-      lanes.set(connection.socket, lane);
-      // node:http calls it after a last response; destroying a socket that still receives would take that response along.
-      connection.socket.destroySoon = () => closeGently(connection.socket);
-      read(lane);
+      if (connection.protocol === "h2") {
+        http2.accept(connection);
+      } else if (connection.secure || !around.http2) {
+        read(addLane(connection));
+      } else {
+        // Whoever takes its time with its first bytes is refused as a slow request of HTTP/1.x.
+        const lane = addLane(connection);
+        readPreface(connection, (isHttp2) => {
+          if (isHttp2) {
+            lanes.delete(connection.socket);
+            http2.accept(connection);
+            return;
+          }
+          read(lane);
+          connection.socket.resume();
+        });
+      }
     },
+    acceptHttp1: (connection) => read(addLane(connection)),
+    acceptHttp2: (connection) => http2.accept(connection),
     refuseSlowHead(connection) {
       const lane = lanes.get(connection.socket);
       if (lane === undefined) return;
@@ -109,6 +125,24 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
       refuse(lane, new HoldfastError("HF_REQUEST_TIMEOUT", `the request head was not complete within ${headMs} ms`));
     },
   };
+
+  function addLane(connection: ProxyConnection): Lane {
+    const lane: Lane = {
+      connection,
+      waiting: [],
+      busy: false,
+      exchange: undefined,
+      lines: new RequestLines(0),
+      stopReading: () => {},
+      handedOver: false,
+      declined: undefined,
+      last: undefined,
+      broken: undefined,
+      refused: false,
+    };
+    lanes.set(connection.socket, lane);
+    return lane;
+  }
 
   /** Lets node:http read requests from the connection. */
   function read(lane: Lane): void {
@@ -120,6 +154,8 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
       const dropped = lines.takeRest();
       if (dropped.length > 0) socket.unshift(dropped);
     };
+    // node:http calls it after a last response; destroying a socket that still receives would take that response along.
+    socket.destroySoon = () => closeGently(socket);
     server.emit("connection", socket);
     // Before node's own listener: the bytes must be known when the parser tells what it found in them.
     socket.prependListener("data", lines.saw);
@@ -151,7 +187,7 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
     else start();
   }
 
-  function received(request: http.IncomingMessage, response: http.ServerResponse): void {
+  function received(request: Http.IncomingMessage, response: Http.ServerResponse): void {
     const lane = lanes.get(request.socket)!;
     if (lane.refused) return;
     lane.last = request;
@@ -163,12 +199,13 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
       lane.connection.protocol = head.version === "1.0" ? "http/1.0" : "http/1.1";
       lane.exchange = new ProxyExchange(around, lane.connection, head, "http");
       const carriage = { carrier, replayBytes: around.limits.replayBytes, upgrade: undefined };
-      runExchange(lane.exchange, request, response, carriage, () => next(lane));
+      const received = { request, body: messageBody(request) };
+      runExchange(lane.exchange, received, new Http1Answer(response, lane.connection), carriage, () => next(lane));
     });
   }
 
   /** An upgrade or CONNECT: node:http has let go of the socket. */
-  function takenOver(request: http.IncomingMessage, socket: Socket, first: Buffer, kind: "upgrade" | "tunnel"): void {
+  function takenOver(request: Http.IncomingMessage, socket: Socket, first: Buffer, kind: "upgrade" | "tunnel"): void {
     const lane = lanes.get(socket)!;
     if (lane.refused) return;
     // Nobody reads it until the exchange starts, or ends without a switch.
@@ -200,8 +237,14 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
       };
       if (kind === "tunnel") runConnect(exchange, response, socket, first, over);
       else {
-        const carriage = { carrier, replayBytes: around.limits.replayBytes, upgrade: early && { socket, early } };
-        runExchange(exchange, request, response, carriage, over);
+        const detach = (): void => void response.detachSocket(socket);
+        const carriage = {
+          carrier,
+          replayBytes: around.limits.replayBytes,
+          upgrade: early && { socket, early, detach },
+        };
+        const received = { request, body: messageBody(request) };
+        runExchange(exchange, received, new Http1Answer(response, lane.connection), carriage, over);
       }
     });
   }
@@ -216,7 +259,7 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
   /** @param exact - whether the request line stood there as the parser shows it */
   function check(
     lane: Lane,
-    request: http.IncomingMessage,
+    request: Http.IncomingMessage,
     exact: boolean,
     upgrade: string | undefined,
   ): CheckedHead | undefined {
@@ -283,7 +326,7 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): Forwarder {
  * The protocol an upgrade asks for, without those we serve as HTTP/1.1 instead: `h2c` may be ignored (RFC 9110 §7.8),
  * and Java's HttpClient sends it by default on its first request. A request with a body is not upgraded either.
  */
-function upgradeProtocol(request: http.IncomingMessage): string | undefined {
+function upgradeProtocol(request: Http.IncomingMessage): string | undefined {
   const { headers } = request;
   if (headers.upgrade === undefined || !listElements(headers.connection ?? "").includes("upgrade")) return undefined;
   if (headers["transfer-encoding"] !== undefined || Number(headers["content-length"] ?? 0) !== 0) return undefined;

@@ -17,12 +17,36 @@ export interface BodyWatch {
   sendContinue(): void;
 }
 
+/** Where a request body is read from. */
+export interface BodySource {
+  onData(data: (chunk: Buffer) => void): void;
+  /** Calls once, when all of it has come; never when it was cut. */
+  onEnd(end: () => void): void;
+  pause(): void;
+  resume(): void;
+  /** Names and values in turn; known at the end. */
+  readonly rawTrailers: readonly string[];
+}
+
+/** Reads the request body of a message of node:http. */
+export function messageBody(message: http.IncomingMessage): BodySource {
+  return {
+    onData: (data) => void message.on("data", data),
+    onEnd: (end) => void message.on("end", end),
+    pause: () => void message.pause(),
+    resume: () => void message.resume(),
+    get rawTrailers() {
+      return message.rawTrailers;
+    },
+  };
+}
+
 /**
  * http-proxy-3 pipes this into its outgoing request (its `buffer` option), which is how we come by that request
  * before anything is sent. One body serves every attempt of an exchange.
  */
 export class RequestBody extends Stream {
-  readonly #source: http.IncomingMessage | undefined;
+  readonly #source: BodySource | undefined;
   readonly #watch: BodyWatch;
   readonly #expectsContinue: boolean;
   readonly #replayBytes: number;
@@ -39,12 +63,7 @@ export class RequestBody extends Stream {
    * @param source - where the body is read from; `undefined` when there is none
    * @param replayBytes - how much is kept for a retry
    */
-  constructor(
-    source: http.IncomingMessage | undefined,
-    expectsContinue: boolean,
-    replayBytes: number,
-    watch: BodyWatch,
-  ) {
+  constructor(source: BodySource | undefined, expectsContinue: boolean, replayBytes: number, watch: BodyWatch) {
     super();
     this.#source = source;
     this.#expectsContinue = expectsContinue;
@@ -119,12 +138,12 @@ export class RequestBody extends Stream {
   #read(): void {
     const source = this.#source!;
     this.#reading = true;
-    source.on("data", (chunk: Buffer) => {
+    source.onData((chunk) => {
       this.#watch.moved(chunk.length);
       this.#keep(chunk);
       if (this.#outgoing !== undefined && !this.#outgoing.write(chunk)) source.pause();
     });
-    source.on("end", () => {
+    source.onEnd(() => {
       this.#ended = true;
       this.#watch.complete();
       if (this.#outgoing !== undefined) this.#finish(this.#outgoing);

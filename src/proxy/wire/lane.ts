@@ -17,6 +17,7 @@ import {
   type Steps,
   upstreamClosedError,
 } from "../exchange.ts";
+import { findPreface } from "../preface.ts";
 import { CONTINUE_TIMEOUT_MS } from "../request-rules.ts";
 import { hasBody } from "../response-rules.ts";
 import { METHOD, VALUE } from "./characters.ts";
@@ -35,8 +36,8 @@ const HEAD_END = Buffer.from("\r\n\r\n");
 /** What a lane cannot do itself. */
 export interface LaneHost {
   readonly around: ExchangeSurroundings;
-  /** Takes the connection over from here, with these bytes still to be read: an upgrade or CONNECT. */
-  handOver(connection: ProxyConnection, bytes: Buffer): void;
+  /** Takes the connection over from here, with these bytes still to be read: an upgrade, CONNECT, or HTTP/2. */
+  handOver(connection: ProxyConnection, bytes: Buffer, to: "http/1.1" | "h2"): void;
   /** Answers what is not a request, and closes. */
   refuse(connection: ProxyConnection, failure: HoldfastError): void;
 }
@@ -161,6 +162,7 @@ export class Lane implements Steps, ResponseSink {
     let start = from;
     // RFC 9112 §2.2: empty lines before a request line are skipped; a few.
     while (bytes[start] === 0x0d && bytes[start + 1] === 0x0a && start - from < 8) start += 2;
+    if (this.connection.exchanges === 0 && bytes[start] === P && this.#takeHttp2(bytes.subarray(start))) return -1;
     const end = bytes.indexOf(HEAD_END, start);
     const { limits } = this.#around;
     const length = (end === -1 ? bytes.length : end + 4) - start;
@@ -194,10 +196,27 @@ export class Lane implements Steps, ResponseSink {
     }
     if (head.form === "authority" || passesUpgrade(head)) {
       this.#leave();
-      this.#host.handOver(this.connection, bytes.subarray(start));
+      this.#host.handOver(this.connection, bytes.subarray(start), "http/1.1");
       return -1;
     }
     return this.#begin(head, bytes, end + 4);
+  }
+
+  /** @returns whether these bytes are not, or not yet, a request: they are the HTTP/2 preface, or may become it */
+  #takeHttp2(bytes: Buffer): boolean {
+    if (!this.#around.http2 || this.connection.secure) return false;
+    switch (findPreface(bytes)) {
+      case "none":
+        return false;
+      case "part":
+        this.#waiting = bytes;
+        this.connection.headSinceMs ??= lastClock();
+        return true;
+      case "whole":
+        this.#leave();
+        this.#host.handOver(this.connection, bytes, "h2");
+        return true;
+    }
   }
 
   #begin(head: WireHead, bytes: Buffer, bodyStart: number): number {
@@ -624,5 +643,6 @@ function earlyFault(bytes: Buffer, start: number): HoldfastError | undefined {
   return undefined;
 }
 
+const P = 0x50;
 const CR = 0x0d;
 const LF = 0x0a;
