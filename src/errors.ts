@@ -111,6 +111,8 @@ export function errorResponse(error: HoldfastError, service: string): ErrorRespo
     fields: [
       ["Content-Type", "text/plain; charset=utf-8"],
       ["Proxy-Status", `holdfast-${service.replace(/[^A-Za-z0-9_-]/g, "-")}${type}; details="${error.code}"`],
+      // RFC 9110 §15.5.6 asks for it; no method is allowed on what CONNECT names.
+      ...(status === 405 ? [["Allow", ""] as const] : []),
     ],
     body: `${status} ${error.code}\n`,
   };

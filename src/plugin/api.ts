@@ -345,7 +345,7 @@ export type FailureSource = "downstream" | "upstream" | "plugin" | "config" | "i
 
 /** A failure of an exchange, as plugins see it. */
 export interface Failure extends Error {
-  /** Stable, documented: `HF_UPSTREAM_CONNECT_REFUSED`. */
+  /** Stable, documented: `HF_UPSTREAM_REFUSED`. */
   readonly code: string;
   readonly source: FailureSource;
   /** Status sent downstream for it, when no response had begun. */
