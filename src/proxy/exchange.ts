@@ -413,6 +413,10 @@ export class ProxyExchange implements Exchange, Asker {
   }
 
   #local(status: number, fields: readonly HeaderField[], body: string | Uint8Array): LocalResponse {
+    // A peer that waits for 100 may send its body after all, or not: what follows cannot be told apart (RFC 9110 §10.1.1).
+    if (this.request.expectsContinue && !this.requestComplete && this.requestBytes === 0) {
+      this.downstream.drain("aborted");
+    }
     const headers = new FieldList(fields.flat());
     if (status !== 204 && status !== 304) headers.write("Content-Length", String(byteLength(body)));
     headers.write("Date", new Date().toUTCString());

@@ -29,6 +29,10 @@ import { type ResponseSink, WireUpstream } from "./upstream.ts";
 
 /** Bytes that wait for the exchange before them; above this, reading pauses. */
 const MAX_WAITING_BYTES = 65_536;
+/** Kept pieces of a request body that are put together: tiny ones cost far more than their bytes. */
+const MAX_KEPT_PIECES = 128;
+/** Empty lines before a request line that are skipped. */
+const MAX_EMPTY_LINES = 4;
 /** Up to here a request body goes into one write with its head. */
 const SMALL_BYTES = 16_384;
 const HEAD_END = Buffer.from("\r\n\r\n");
@@ -56,6 +60,10 @@ export class Lane implements Steps, ResponseSink {
   #paused = false;
   /** Nothing more is read as a request. */
   #over = false;
+  /** The peer has ended its side. */
+  #peerEnded = false;
+  /** Empty lines that stood before the next request line. */
+  #emptyLines = 0;
 
   #exchange: ProxyExchange | undefined;
   #head: WireHead | undefined;
@@ -126,6 +134,7 @@ export class Lane implements Steps, ResponseSink {
         at = next;
       }
     }
+    if (this.#peerEnded) this.#finishLast();
     this.#flow();
   }
 
@@ -159,9 +168,18 @@ export class Lane implements Steps, ResponseSink {
 
   /** @returns where the bytes after the head begin; −1 if it is not whole or was not taken */
   #takeHead(bytes: Buffer, from: number): number {
+    if (this.connection.state !== "idle") {
+      // We said that we close: an answer could not be sent any more.
+      this.#over = true;
+      return -1;
+    }
     let start = from;
     // RFC 9112 §2.2: empty lines before a request line are skipped; a few.
-    while (bytes[start] === 0x0d && bytes[start + 1] === 0x0a && start - from < 8) start += 2;
+    while (bytes[start] === CR && bytes[start + 1] === LF && this.#emptyLines < MAX_EMPTY_LINES) {
+      this.#emptyLines++;
+      start += 2;
+    }
+    if (start === bytes.length) return -1;
     if (this.connection.exchanges === 0 && bytes[start] === P && this.#takeHttp2(bytes.subarray(start))) return -1;
     const end = bytes.indexOf(HEAD_END, start);
     const { limits } = this.#around;
@@ -231,6 +249,7 @@ export class Lane implements Steps, ResponseSink {
     this.#continued = false;
     this.#written = 0;
     this.#kept = undefined;
+    this.#emptyLines = 0;
     let at = bodyStart;
     if (!hasRequestBody(head)) {
       exchange.requestComplete = true;
@@ -296,7 +315,7 @@ export class Lane implements Steps, ResponseSink {
     if (this.#kept !== undefined) {
       this.#keptBytes += piece.length;
       if (this.#keptBytes > this.#around.limits.replayBytes) this.#kept = undefined;
-      else this.#kept.push(piece);
+      else if (this.#kept.push(piece) === MAX_KEPT_PIECES) this.#kept = [Buffer.concat(this.#kept)];
     }
     if (this.#upstream === undefined) {
       this.#unsent.push(piece);
@@ -395,8 +414,8 @@ export class Lane implements Steps, ResponseSink {
     this.#dechunker = this.#sendAs === "dechunk" ? new ChunkedBody() : undefined;
     let text: string;
     try {
-      if (this.#head!.expectsContinue && this.#waitsToSend(exchange)) {
-        // The peer may send the body after all, or not: what follows cannot be told apart (RFC 9110 §10.1.1).
+      if (this.#body !== "none" && (complete || (this.#head!.expectsContinue && this.#waitsToSend(exchange)))) {
+        // What is left of the body may come, or not: what follows cannot be told apart (RFC 9110 §10.1.1).
         this.connection.drain("aborted");
       }
       const closes = exchange.respond(head, head.hop, this.#delimited);
@@ -461,7 +480,8 @@ export class Lane implements Steps, ResponseSink {
     this.#upstream!.detach();
     this.#upstream = undefined;
     if (this.#body === "none") {
-      exchange.releaseUpstream(true);
+      // One that answers without taking the whole request may never take the rest.
+      exchange.releaseUpstream(exchange.upstream!.socket.writableLength === 0);
     } else {
       // The rest of the request is not worth carrying (RFC 9112 §9.5), and what follows it cannot be waited for.
       exchange.releaseUpstream(false);
@@ -577,19 +597,24 @@ export class Lane implements Steps, ResponseSink {
     else if (this.#upstream !== undefined) this.#exchange.upstream!.socket.resume();
   };
 
-  /** The peer has no more to send. It may still wait for its response. */
+  /** The peer has no more to send. It may still wait for its responses. */
   readonly #onEnd = (): void => {
-    this.#over = true;
-    const exchange = this.#exchange;
-    if (exchange === undefined) {
-      this.connection.peerCloses();
-      this.connection.closeTransport();
-    } else if (this.#body !== "none") {
-      this.connection.cut("aborted");
-    } else {
-      this.connection.peerCloses();
-    }
+    this.#peerEnded = true;
+    this.#finishLast();
   };
+
+  /** Nothing comes any more. Once all that came is taken, what runs is the last, and half a request is none. */
+  #finishLast(): void {
+    const isRunning = this.#exchange !== undefined;
+    if (this.#waiting !== undefined && (isRunning || this.#socket.writableNeedDrain)) return;
+    if (isRunning && this.#body !== "none") {
+      this.connection.cut("aborted");
+      return;
+    }
+    this.#over = true;
+    this.connection.peerCloses();
+    if (!isRunning) this.connection.closeTransport();
+  }
 
   readonly #onClose = (): void => {
     this.#over = true;
@@ -604,6 +629,8 @@ export class Lane implements Steps, ResponseSink {
   /** Lets go of the socket. */
   #leave(): void {
     this.#over = true;
+    this.connection.noteBytesRead = true;
+    this.connection.bytesReadWhenIdle = this.connection.bytesRead;
     this.#socket.pause();
     this.#socket.off("data", this.#onBytes);
     this.#socket.off("drain", this.#onDrain);
