@@ -1,5 +1,6 @@
 import assert from "node:assert/strict";
 import test from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import { httpOrigin, valuesOf } from "../support/http-origin.ts";
 import { FORWARDERS, RawPeer, testSidecar } from "../support/peers.ts";
 
@@ -46,6 +47,24 @@ for (const forwarder of FORWARDERS) {
         assert.match(answer, /\r\nConnection: close\r\n/i);
         assert.equal(answer.split("HTTP/1.1 ").length, 2);
       });
+    }
+    assert.equal(origin.requests.length, 0);
+  });
+
+  test(`${forwarder}: target and fields are told apart when a head comes in many reads`, async (t) => {
+    const origin = await httpOrigin(t);
+    const sidecar = await testSidecar(t, { upstream: origin.url, config: { forwarder } });
+    for (const [start, status] of [
+      ["GET /", 414],
+      ["GET / HTTP/1.1\r\nHost: a.example\r\nX-A: ", 431],
+    ] as const) {
+      const peer = await RawPeer.connect(t, sidecar.inbound);
+      peer.send(start + "a".repeat(1000));
+      for (let count = 0; count < 200 && !peer.ended; count++) {
+        peer.send("a".repeat(1000));
+        await turn();
+      }
+      assert.match(await peer.untilEnd(), new RegExp(`^HTTP/1\\.1 ${status} `));
     }
     assert.equal(origin.requests.length, 0);
   });

@@ -56,7 +56,7 @@ interface Lane {
 }
 
 /** What node:http says of bytes that are no request. */
-type ParserError = NodeJS.ErrnoException & { readonly reason?: string; readonly rawPacket?: Buffer };
+type ParserError = NodeJS.ErrnoException & { readonly reason?: string };
 
 /** The forwarder, and its two halves for those who know already what is spoken on a connection. */
 export interface HttpProxy3Forwarder extends Forwarder {
@@ -297,9 +297,9 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): HttpProxy3For
       lane.connection.cut(lane.busy ? "aborted" : "peer_closed");
       return;
     }
-    const failure = parserFailure(error);
     const { exchange, last } = lane;
     const inBody = last !== undefined && !last.complete;
+    const failure = parserFailure(error, !inBody && !lane.lines.hasLine());
     if (inBody && lane.waiting.length > 0) {
       lane.broken = { request: last, failure };
       return;
@@ -336,15 +336,13 @@ function upgradeProtocol(request: Http.IncomingMessage): string | undefined {
 }
 
 /** What an error of node's parser means. */
-function parserFailure(error: ParserError): HoldfastError {
+function parserFailure(error: ParserError, inRequestLine: boolean): HoldfastError {
   const cause = { cause: error };
   switch (error.code) {
-    case "HPE_HEADER_OVERFLOW": {
-      const inTarget = error.rawPacket !== undefined && !error.rawPacket.includes("\r\n");
-      return inTarget
+    case "HPE_HEADER_OVERFLOW":
+      return inRequestLine
         ? new HoldfastError("HF_TARGET_TOO_LONG", "request target longer than limits.target", cause)
-        : new HoldfastError("HF_HEAD_TOO_LARGE", "head larger than limits.head", cause);
-    }
+        : new HoldfastError("HF_HEAD_TOO_LARGE", "head (or trailer section) larger than limits.head", cause);
     case "HPE_INVALID_VERSION":
     case "HPE_PAUSED_H2_UPGRADE":
       return new HoldfastError("HF_VERSION_NOT_SUPPORTED", "not HTTP/1.0 or HTTP/1.1", cause);

@@ -1,5 +1,5 @@
 /**
- * Where requests begin in the bytes of a connection, for two things that node:http does not show.
+ * Where requests begin in the bytes of a connection, for what node:http does not show.
  *
  * - Its parser lets through, and hides, more than one space in a request line, another protocol's name (`RTSP/1.0`,
  *   `ICE/1.0`), and a bare CR or LF before the line (RFC 9112 §2.2, §3).
@@ -58,6 +58,11 @@ export class RequestLines {
     else this.#bodyBytes = Number(headers["content-length"] ?? 0);
     this.saw(bytes.subarray(bytes.indexOf(HEAD_END, at + line.length - 2, "latin1") + HEAD_END.length));
     return true;
+  }
+
+  /** Whether the end of the next request line has arrived. */
+  hasLine(): boolean {
+    return this.#pieces.some((piece) => piece.includes(LF));
   }
 
   /** Gives up the bytes behind the last request: they will be seen again. */
