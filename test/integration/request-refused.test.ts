@@ -1,10 +1,11 @@
 /**
  * Requests that are not valid: refused, the connection closed, and nothing of them at the upstream. One table for
- * every forwarder; each row is tried as the first request of a connection, after a good one, and right behind a good
- * one in the same segment.
+ * every forwarder; each row is tried as the first request of a connection, at once and byte by byte, after a good one,
+ * and right behind a good one in the same segment.
  */
 import assert from "node:assert/strict";
 import test, { type TestContext } from "node:test";
+import { setImmediate as turn } from "node:timers/promises";
 import type { TestSidecar } from "../../src/testing.ts";
 import { FORWARDERS, type RawOrigin, RawPeer, rawOrigin, testSidecar } from "../support/peers.ts";
 
@@ -193,23 +194,33 @@ const REFUSALS: readonly Refusal[] = [
 
 const GOOD = `GET /good HTTP/1.1\r\n${HOST}\r\n`;
 
-async function assertRefused(t: TestContext, sidecar: TestSidecar, before: "alone" | "after" | "behind", row: Refusal) {
+/** Where a row stands on its connection, and how it is sent. */
+const MODES = ["alone", "byte by byte", "after a good one", "behind a good one"] as const;
+type Mode = (typeof MODES)[number];
+
+const followsGood = (mode: Mode): boolean => mode === "after a good one" || mode === "behind a good one";
+
+async function assertRefused(t: TestContext, sidecar: TestSidecar, mode: Mode, row: Refusal): Promise<void> {
   const peer = await RawPeer.connect(t, sidecar.inbound);
-  if (before === "alone") peer.send(row.bytes);
-  else if (before === "behind") peer.send(GOOD + row.bytes);
-  else {
+  if (mode === "after a good one") {
     peer.send(GOOD);
     await peer.until((text) => text.endsWith("\r\n\r\nok"));
-    peer.send(row.bytes);
   }
+  if (mode === "byte by byte") {
+    peer.socket.setNoDelay(true);
+    for (let at = 0; at < row.bytes.length && !peer.ended; at++) {
+      peer.send(row.bytes[at]!);
+      await turn();
+    }
+  } else peer.send(mode === "behind a good one" ? GOOD + row.bytes : row.bytes);
   let answer = await peer.untilEnd();
-  if (before !== "alone") {
+  if (followsGood(mode)) {
     assert.match(answer, /^HTTP\/1\.1 200 /);
     answer = answer.slice(answer.indexOf("\r\n\r\nok") + 6);
   }
   const [head = ""] = answer.split("\r\n\r\n");
   const status = Number(/^HTTP\/1\.1 (\d{3}) /.exec(head)?.[1]);
-  assert.ok(row.statuses.includes(status), `${row.name}, ${before}: ${JSON.stringify(answer)}`);
+  assert.ok(row.statuses.includes(status), `${row.name}, ${mode}: ${JSON.stringify(answer)}`);
   assert.match(head, /\r\nConnection: close(\r\n|$)/i);
   assert.match(head, /\r\nProxy-Status: holdfast-test; error=http_request_error; details="HF_[A-Z_]+"/);
   assert.equal(answer.match(/HTTP\/1\.1 /g)?.length, 1, "one answer");
@@ -223,10 +234,8 @@ function requestsAt(origin: RawOrigin): string[] {
 }
 
 for (const forwarder of FORWARDERS) {
-  for (const before of ["alone", "after", "behind"] as const) {
-    test(`${forwarder}: invalid requests are refused, ${before === "alone" ? "alone" : `${before} a good one`}`, {
-      timeout: 60_000,
-    }, async (t) => {
+  for (const mode of MODES) {
+    test(`${forwarder}: invalid requests are refused, ${mode}`, { timeout: 60_000 }, async (t) => {
       const origin = await rawOrigin(t, ({ socket }) => {
         socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
       });
@@ -236,9 +245,9 @@ for (const forwarder of FORWARDERS) {
       for (const row of REFUSALS) {
         await t.test(row.name, { timeout: 5000 }, async (row_t) => {
           const seen = requestsAt(origin).length;
-          await assertRefused(row_t, sidecar, before, row);
+          await assertRefused(row_t, sidecar, mode, row);
           const heads = requestsAt(origin).slice(seen);
-          assert.equal(heads.length, before === "alone" ? 0 : 1);
+          assert.equal(heads.length, followsGood(mode) ? 1 : 0);
           for (const head of heads) assert.match(head, /^GET \/good HTTP\/1\.1\r\n/);
         });
       }
@@ -246,7 +255,7 @@ for (const forwarder of FORWARDERS) {
       const last = await RawPeer.connect(t, sidecar.inbound);
       last.send(GOOD);
       await last.until((text) => text.endsWith("\r\n\r\nok"));
-      assert.equal(requestsAt(origin).length, before === "alone" ? 1 : REFUSALS.length + 1);
+      assert.equal(requestsAt(origin).length, followsGood(mode) ? REFUSALS.length + 1 : 1);
     });
   }
 }
