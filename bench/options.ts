@@ -66,7 +66,7 @@ export function readOptions(args: readonly string[]): Options | undefined {
   return {
     rounds: positive("--rounds", values.rounds ?? (values.quick ? "1" : "5")),
     seconds: positive("--seconds", values.seconds),
-    warmUpSeconds: 2,
+    warmUpSeconds: 4,
     only: names("--only", values.only, SCENARIO_NAMES, isScenarioName),
     peers: names("--peers", values.peers, PEER_NAMES, isPeerName),
     quick: values.quick,
