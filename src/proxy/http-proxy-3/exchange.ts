@@ -205,7 +205,10 @@ export function runExchange(
     if (version === "1.0" || answer.begun || answer.gone || status === 101) return;
     // The peer's own 100 is written when its body may come; see RequestBody.
     if (status === 100 && expectsContinue) return;
-    answer.inform(status, splitHopByHop(fields).end.flat);
+    const { end: headers } = splitHopByHop(fields);
+    // It has no body, so nothing in it may tell of one (RFC 9110 §8.6).
+    headers.remove("content-length");
+    answer.inform(status, headers.flat);
   }
 
   /** 101: bytes both ways from here on. */

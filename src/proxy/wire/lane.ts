@@ -395,13 +395,14 @@ export class Lane implements Steps, ResponseSink {
 
   // ---- the response
 
-  interim(head: WireResponseHead): void {
+  interim(head: WireResponseHead): boolean {
+    this.#exchange!.progressAtMs = lastClock();
     if (head.status === 100) {
       // Said already, because the upstream took its time.
-      if (this.#continued) return;
+      if (this.#continued) return true;
       this.#continued = true;
     }
-    if (this.#head!.version === "1.1") this.#socket.write(interimText(head), "latin1");
+    return this.#head!.version === "1.0" || this.#socket.write(interimText(head), "latin1");
   }
 
   head(head: WireResponseHead, body: string, complete: boolean): boolean {

@@ -55,8 +55,9 @@ export function localText(local: LocalResponse, downstream: ProxyConnection): st
   return start + lines(headers.flat) + connectionText(downstream, local.closes);
 }
 
-/** Text of an interim response. */
+/** Text of an interim response. It has no body, so nothing in it may tell of one (RFC 9110 §8.6). */
 export function interimText(head: WireResponseHead): string {
+  head.headers.remove("content-length");
   return `HTTP/1.1 ${head.status} ${head.reason}\r\n${head.headers.toText()}\r\n`;
 }
 

@@ -13,6 +13,7 @@ import { parseResponseHead, type WireResponseHead } from "./response-parser.ts";
 /** Up to here, head and body are read as one text, so that they can be written as one. */
 const SMALL_BYTES = 16_384;
 
+const HEAD_START = "HTTP/1.";
 /** Found before the head is whole, because with such a line its end may never be. */
 const BARE_LF = /(?:^|[^\r])\n/;
 
@@ -20,8 +21,12 @@ const BARE_LF = /(?:^|[^\r])\n/;
 export interface ResponseSink {
   /** Method of the request that is being answered. */
   readonly method: string;
-  /** A 1xx head. */
-  interim(head: WireResponseHead, text: string): void;
+  /**
+   * A 1xx head.
+   *
+   * @returns false to stop reading for a while
+   */
+  interim(head: WireResponseHead): boolean;
   /**
    * The final head, with the whole body if it came along and is delimited by its length.
    *
@@ -103,8 +108,8 @@ export class WireUpstream implements SocketReader {
 
   #readHead(sink: ResponseSink, bytes: Buffer, length: number): boolean {
     const partial = this.#partial;
-    const sliceEnd = length > SMALL_BYTES ? this.#maxHeadBytes + 4 : length;
-    let text = bytes.toString("latin1", 0, Math.min(sliceEnd, length));
+    const sliceBytes = length > SMALL_BYTES ? this.#maxHeadBytes + 4 : length;
+    let text = bytes.toString("latin1", 0, Math.min(sliceBytes, length));
     // Where the text begins, relative to these bytes: below 0 when a part of the head came earlier.
     let offset = 0;
     if (partial !== "") {
@@ -112,6 +117,7 @@ export class WireUpstream implements SocketReader {
       text = partial + text;
       this.#partial = "";
     }
+    let goOn = true;
     for (;;) {
       const end = text.indexOf("\r\n\r\n");
       if (end === -1 || end + 4 > this.#maxHeadBytes) {
@@ -119,9 +125,13 @@ export class WireUpstream implements SocketReader {
           this.#fail("HF_UPSTREAM_BAD_RESPONSE", "the upstream's response head has a line that ends in a bare LF");
           return true;
         }
+        if (!text.startsWith(HEAD_START) && !HEAD_START.startsWith(text)) {
+          this.#fail("HF_UPSTREAM_BAD_RESPONSE", "the upstream does not speak HTTP/1");
+          return true;
+        }
         if (text.length <= this.#maxHeadBytes) {
           this.#partial = text;
-          return true;
+          return goOn;
         }
         this.#fail("HF_UPSTREAM_HEAD_TOO_LARGE", `response head larger than limits.head (${this.#maxHeadBytes} bytes)`);
         return true;
@@ -135,14 +145,16 @@ export class WireUpstream implements SocketReader {
         return true;
       }
       offset += end + 4;
-      if (head.status >= 200) return this.#startBody(sink, head, bytes, offset, length);
+      if (head.status >= 200) {
+        return this.#startBody(sink, head, bytes, offset, length) && (goOn || this.#sink !== sink);
+      }
       if (head.status === 101) {
         this.#fail("HF_UPSTREAM_BAD_RESPONSE", "the upstream switched protocols unasked");
         return true;
       }
-      sink.interim(head, headText);
-      if (this.#sink === undefined || offset >= length) return true;
-      text = text.slice(end + 4);
+      goOn = sink.interim(head);
+      if (offset === length) return goOn;
+      text = bytes.toString("latin1", offset, Math.min(offset + sliceBytes, length));
     }
   }
 
@@ -172,8 +184,9 @@ export class WireUpstream implements SocketReader {
         break;
     }
     const goOn = sink.head(head, "", false);
-    if (this.#sink === undefined || arrived <= 0) return goOn;
-    return this.#readBody(sink, bytes, start, length) && goOn;
+    if (this.#sink !== sink || arrived === 0) return goOn;
+    // Once it is complete, the connection is no longer ours to pause.
+    return (this.#readBody(sink, bytes, start, length) && goOn) || this.#sink !== sink;
   }
 
   #readBody(sink: ResponseSink, bytes: Buffer, start: number, length: number): boolean {
@@ -182,7 +195,7 @@ export class WireUpstream implements SocketReader {
         const end = Math.min(length, start + this.#remaining);
         this.#remaining -= end - start;
         const goOn = sink.body(bytes, start, end);
-        if (this.#remaining > 0 || this.#sink === undefined) return goOn;
+        if (this.#remaining > 0) return goOn;
         if (end < length) this.#connection!.drain("protocol_error");
         sink.complete("");
         return true;
@@ -205,7 +218,7 @@ export class WireUpstream implements SocketReader {
     if (chunked.prefix !== "") sink.framing(chunked.prefix);
     let goOn = true;
     if (chunked.end > chunked.start) goOn = sink.body(bytes, chunked.start, chunked.end);
-    if (!chunked.done || this.#sink === undefined) return goOn;
+    if (!chunked.done) return goOn;
     if (chunked.consumed < length) this.#connection!.drain("protocol_error");
     sink.complete(chunked.trailer);
     return true;
