@@ -149,6 +149,8 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): HttpProxy3For
     const { socket } = lane.connection;
     const lines = new RequestLines(maxHeaderSize + READ_BYTES);
     const afterParsing = (): void => {
+      // Only now: node:http lets the socket flow again at the end of each request it parses.
+      if (lane.waiting.length >= MAX_PIPELINED) socket.pause();
       if (lane.declined === undefined || !lane.declined.complete) return;
       lane.declined = undefined;
       const dropped = lines.takeRest();
@@ -176,7 +178,6 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): HttpProxy3For
       return;
     }
     lane.waiting.push(start);
-    if (lane.waiting.length >= MAX_PIPELINED) lane.connection.socket.pause();
   }
 
   function next(lane: Lane): void {
