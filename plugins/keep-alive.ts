@@ -93,7 +93,7 @@ export default definePlugin({
       },
       maxAge: duration(
         "off",
-        'How long one connection may stay open, busy or idle. Past that age the next response says `Connection: close`; a running exchange is never cut, and an idle connection closes by itself (close reason `max_age`). "off" (the default) means no limit. Use it to let callers find new instances, or a new certificate, within a known time.',
+        'How long one connection may stay in use. Past that age the next response says `Connection: close` (close reason `max_age`); a running exchange is never cut. A connection on which no request comes any more is left to `idle-timeout`: closing it for its age would meet the request that a caller is just sending. "off" (the default) means no limit. Use it to let callers find new instances, or a new certificate.',
       ),
       jitter: {
         default: 0.1,

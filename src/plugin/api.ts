@@ -122,7 +122,10 @@ export interface KeepAlive {
   agreedTimeoutMs: number;
   /** How many exchanges the connection may carry in all. Default `Infinity`. */
   maxRequests: number;
-  /** How long the connection may be open, in milliseconds; it finishes its exchange first. Default `Infinity`. */
+  /**
+   * How long the connection may be open, in milliseconds; it finishes its exchange first. Default `Infinity`. Downstream
+   * it closes with the first response after that, which tells the caller; upstream also when it is idle.
+   */
   maxAgeMs: number;
   /**
    * Whether to tell the peer what we keep: `Keep-Alive: timeout=, max=`. Holdfast emits it only on HTTP/1.x

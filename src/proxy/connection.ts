@@ -23,6 +23,7 @@ import type {
   TcpKeepAlive,
 } from "../plugin/api.ts";
 import { type Chain, ConnectionRun } from "../plugin/chain.ts";
+import { plainAddress } from "./address.ts";
 import { lastClock, readClock } from "./clock.ts";
 import type { SocketReader } from "./connect.ts";
 
@@ -227,7 +228,9 @@ export class ProxyConnection implements Connection {
     this.idleSinceMs = this.reader === undefined ? readClock() : lastClock();
     if (this.noteBytesRead) this.bytesReadWhenIdle = this.socket.bytesRead;
     const reason = this.reasonToClose();
-    if (reason !== undefined) this.drain(reason);
+    // A caller may send its next request at any time: for its age a connection closes only after a response said so.
+    const isUnannounced = reason === "max_age" && this.side === "downstream";
+    if (reason !== undefined && !isUnannounced) this.drain(reason);
     if (this.#state === "draining") {
       this.closeTransport();
       return;
@@ -316,12 +319,6 @@ export class ProxyConnection implements Connection {
     // An upstream that ends says so first, so its socket was destroyed by a parser that could make nothing of it.
     return this.side === "upstream" ? "protocol_error" : "aborted";
   }
-}
-
-/** IPv4 addresses without the `::ffff:` that a dual-stack socket puts before them. */
-export function plainAddress(address: string | undefined): string {
-  if (address === undefined) return "";
-  return address.startsWith("::ffff:") && address.includes(".") ? address.slice(7) : address;
 }
 
 /** Which close reason an error of an open socket means. */

@@ -46,6 +46,8 @@ export interface DirectionOptions {
   readonly dnsRefreshMs: number;
   /** How names of upstreams are looked up; `undefined`: as the system does it. */
   readonly lookup: LookupFunction | undefined;
+  /** Ports of this sidecar that must not be reached through it. */
+  readonly ownPorts: ReadonlySet<number>;
   /** TLS settings of backends and origins, by name. */
   readonly tls: ReadonlyMap<string, UpstreamTls>;
   readonly sweep: Sweep;
@@ -83,6 +85,7 @@ export class ProxyDirection {
       tls: options.tls,
       dnsRefreshMs: options.dnsRefreshMs,
       lookup: options.lookup,
+      ownPorts: options.ownPorts,
       onOpen: (connection) => this.#track(connection),
     });
     const direction = this;
@@ -282,7 +285,6 @@ export class ProxyDirection {
     const idleMs = nowMs - connection.idleSinceMs;
     if (connection.exchanges === 0 && idleMs >= connection.requestTimeouts.headMs) connection.drain("request_timeout");
     else if (idleMs >= connection.idleLimitMs) connection.drain("idle_timeout");
-    else if (nowMs - connection.openedAtMs >= connection.keepAlive.maxAgeMs) connection.drain("max_age");
     else if (nowMs - Math.max(connection.idleSinceMs, this.#drainSinceMs ?? 0) >= this.#idleGraceMs)
       connection.drain("drain");
   }

@@ -4,7 +4,8 @@ import net, { type AddressInfo, type Socket } from "node:net";
 import test, { type TestContext } from "node:test";
 import type { CloseReason, Exchange, Side } from "../../src/plugin/api.ts";
 import { Chain } from "../../src/plugin/chain.ts";
-import { ProxyConnection, plainAddress, reasonOfSocketError } from "../../src/proxy/connection.ts";
+import { plainAddress } from "../../src/proxy/address.ts";
+import { ProxyConnection, reasonOfSocketError } from "../../src/proxy/connection.ts";
 
 const SETUP = {
   startedAtEpochMs: 0,
@@ -116,6 +117,16 @@ test("several exchanges at once: it is idle after the last of them", async (t) =
   connection.finish();
   assert.equal(connection.state, "idle");
   assert.deepEqual(hooks, ["active", "active", "idle"]);
+});
+
+test("downstream, an age that was reached after the response promised to keep the connection closes nothing", async (t) => {
+  const { connection, hooks } = await scene(t, "downstream");
+  connection.begin(EXCHANGE);
+  connection.keepAlive.maxAgeMs = 0;
+  connection.finish();
+  assert.equal(connection.state, "idle");
+  assert.equal(connection.reasonToClose(), "max_age");
+  assert.deepEqual(hooks, ["active", "idle"]);
 });
 
 for (const [reason, set] of Object.entries({
