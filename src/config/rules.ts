@@ -86,35 +86,49 @@ function mustBeBelow(lower: Setting, upper: Setting, format: (value: number) => 
   ];
 }
 
-/** The downstream idle limit that holds inbound, with the key that sets it; `undefined` when connections are not kept. */
-function inboundIdleLimit(facts: Facts): Setting | undefined {
+/** A downstream idle limit that can hold inbound. */
+interface InboundIdleLimit {
+  readonly value: number;
+  /** The key that sets it; `undefined` when no plugin says. */
+  readonly path: Path | undefined;
+  /** What else would end the breach than a longer limit. */
+  readonly otherwise?: string;
+}
+
+/** Every downstream idle limit that can hold inbound; none when connections are not kept. */
+function inboundIdleLimits(facts: Facts): InboundIdleLimit[] {
   const inbound = facts.plugins.filter(({ entry }) => entry.directions.includes("inbound"));
   const keepAlive = inbound.find(({ plugin }) => plugin.name === "keep-alive");
-  if (pluginValue(keepAlive, ["downstream", "enabled"]) === false) return undefined;
+  if (pluginValue(keepAlive, ["downstream", "enabled"]) === false) return [];
   const runsInbound = inbound.some(({ plugin }) => plugin.name === "idle-timeout");
-  const own = runsInbound ? pluginSetting(facts, "idle-timeout", "downstream") : undefined;
-  return own ?? { path: ["plugins"], value: CORE_DOWNSTREAM_IDLE_MS };
+  const ordinary = runsInbound ? pluginSetting(facts, "idle-timeout", "downstream") : undefined;
+  if (ordinary === undefined) return [{ path: undefined, value: CORE_DOWNSTREAM_IDLE_MS }];
+  const underLoad = pluginSetting(facts, "idle-timeout", "underLoad", "timeout");
+  const connections = pluginSetting(facts, "idle-timeout", "underLoad", "connections");
+  if (underLoad === undefined || connections === undefined || connections.value === 0) return [ordinary];
+  return [ordinary, { ...underLoad, otherwise: `set ${keyText(connections.path)} to 0` }];
 }
 
 function downstreamIdleAboveLoadBalancer(facts: Facts): Breach[] {
   const balancer = facts.config.inbound?.loadBalancer;
-  const own = inboundIdleLimit(facts);
-  if (balancer === undefined || own === undefined) return [];
-  if (own.value === Number.POSITIVE_INFINITY || own.value > balancer.idleTimeoutMs) return [];
+  if (balancer === undefined) return [];
   const theirs: Setting = { path: ["inbound", "loadBalancer", "idleTimeout"], value: balancer.idleTimeoutMs };
-  const isCore = own.path.length === 1;
-  const ownText = isCore
-    ? `the downstream idle timeout without the idle-timeout plugin (${asDuration(own.value)})`
-    : named(own, asDuration);
-  const raise = isCore ? "list the idle-timeout plugin and set its downstream" : `raise ${keyText(own.path)}`;
   const to = Number.isFinite(theirs.value) ? `above ${asDuration(theirs.value)}` : 'to "off"';
-  return [
-    {
-      path: isCore ? theirs.path : own.path,
-      wrong: `${ownText} is not above ${named(theirs, asDuration)}, so ${balancer.name} would send requests into our close`,
-      allowed: `${raise} ${to}`,
-    },
-  ];
+  return inboundIdleLimits(facts)
+    .filter(({ value }) => value !== Number.POSITIVE_INFINITY && value <= balancer.idleTimeoutMs)
+    .map(({ path, value, otherwise }) => {
+      const ownText =
+        path === undefined
+          ? `the downstream idle timeout without the idle-timeout plugin (${asDuration(value)})`
+          : named({ path, value }, asDuration);
+      const raise =
+        path === undefined ? "list the idle-timeout plugin and set its downstream" : `raise ${keyText(path)}`;
+      return {
+        path: path ?? theirs.path,
+        wrong: `${ownText} is not above ${named(theirs, asDuration)}, so ${balancer.name} would send requests into our close`,
+        allowed: `${raise} ${to}${otherwise === undefined ? "" : `, or ${otherwise}`}`,
+      };
+    });
 }
 
 function underLoadBelowOrdinary(facts: Facts): Breach[] {
@@ -139,6 +153,12 @@ function limitWithin(facts: Facts, lower: readonly string[], upper: readonly str
   // 0 is no limit.
   if (inner === undefined || outer === undefined || inner.value === 0 || outer.value === 0) return [];
   return mustBeBelow(inner, outer, String, true);
+}
+
+function headWithinRequest(facts: Facts): Breach[] {
+  const head = pluginSetting(facts, "connection-limits", "headTimeout");
+  const request = pluginSetting(facts, "connection-limits", "requestTimeout");
+  return head === undefined || request === undefined ? [] : mustBeBelow(head, request, asDuration, true);
 }
 
 function connectBelowResponse({ config }: Facts): Breach[] {
@@ -276,7 +296,7 @@ function covers(outer: string, inner: string): boolean {
 export const RULES: readonly Rule[] = [
   {
     id: "downstream-idle-above-load-balancer",
-    doc: "Inbound, idle downstream connections are kept longer than `inbound.loadBalancer.idleTimeout`. Otherwise we close a connection at the moment when the load balancer sends a request on it, and its caller gets 502.",
+    doc: "Inbound, idle downstream connections are kept longer than `inbound.loadBalancer.idleTimeout`, also under load (`underLoad` of idle-timeout). Otherwise we close a connection at the moment when the load balancer sends a request on it, and its caller gets 502.",
     check: downstreamIdleAboveLoadBalancer,
   },
   {
@@ -298,6 +318,11 @@ export const RULES: readonly Rule[] = [
     id: "upstream-idle-within-total",
     doc: "`upstream.maxIdle` of connection-limits is at most its `upstream.maxConnections`. Otherwise it never holds.",
     check: (facts) => limitWithin(facts, ["upstream", "maxIdle"], ["upstream", "maxConnections"]),
+  },
+  {
+    id: "head-within-request",
+    doc: "`headTimeout` of connection-limits is at most its `requestTimeout`, which contains it. Otherwise it never holds.",
+    check: headWithinRequest,
   },
   {
     id: "connect-within-response",

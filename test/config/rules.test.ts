@@ -33,6 +33,24 @@ test("downstream-idle-above-load-balancer: the load balancer closes first", asyn
   ]);
 });
 
+test("downstream-idle-above-load-balancer: the limit under load counts as well", async (t) => {
+  const listed = (config: object, more: object[] = []): object => ({
+    inbound: behind("60s"),
+    plugins: [{ use: "idle-timeout", config }, ...more],
+  });
+  const load = (connections: number, timeout: string) => ({ underLoad: { connections, timeout } });
+  const wrong = (value: string): string =>
+    `plugins[0].config.underLoad.timeout: rule downstream-idle-above-load-balancer: plugins[0].config.underLoad.timeout ("${value}") is not above inbound.loadBalancer.idleTimeout ("1m"), so alb would send requests into our close; raise plugins[0].config.underLoad.timeout above "1m", or set plugins[0].config.underLoad.connections to 0`;
+  assert.deepEqual(await broken(t, listed(load(10, "61s"))), []);
+  assert.deepEqual(await broken(t, listed(load(0, "5s"))), []);
+  assert.deepEqual(await broken(t, listed(load(10, "5s"))), [`sidecar.json:16:22: ${wrong("5s")}`]);
+  // Its default is below what every load balancer keeps.
+  assert.deepEqual(await broken(t, listed({ underLoad: { connections: 10 } })), [`sidecar.json:14:9: ${wrong("10s")}`]);
+  assert.equal((await broken(t, listed({ downstream: "55s", ...load(10, "5s") }))).length, 2);
+  const off = { use: "keep-alive", config: { downstream: { enabled: false } } };
+  assert.deepEqual(await broken(t, listed(load(10, "5s"), [off])), []);
+});
+
 test("downstream-idle-above-load-balancer: without the plugin, the 65 s of the core count", async (t) => {
   assert.deepEqual(await broken(t, { inbound: behind("60s") }), []);
   const refused = [
@@ -93,6 +111,15 @@ test("per-address-within-total and upstream-idle-within-total: a part is not abo
       "sidecar.json:14:22: plugins[0].config.upstream.maxIdle: rule upstream-idle-within-total: plugins[0].config.upstream.maxIdle (6) is above plugins[0].config.upstream.maxConnections (5); lower plugins[0].config.upstream.maxIdle or raise plugins[0].config.upstream.maxConnections",
     ],
   );
+});
+
+test("head-within-request: a head is part of its request", async (t) => {
+  const plugins = (config: object): object => ({ plugins: [{ use: "connection-limits", config }] });
+  assert.deepEqual(await broken(t, plugins({ headTimeout: "1m", requestTimeout: "1m" })), []);
+  assert.deepEqual(await broken(t, plugins({ requestTimeout: "off" })), []);
+  assert.deepEqual(await broken(t, plugins({ requestTimeout: "30s" })), [
+    'sidecar.json:9:7: plugins[0].config.headTimeout: rule head-within-request: plugins[0].config.headTimeout ("1m") is above plugins[0].config.requestTimeout ("30s"); lower plugins[0].config.headTimeout or raise plugins[0].config.requestTimeout',
+  ]);
 });
 
 test("connect-within-response, idle-grace-below-deadline, target-within-head: limits are not the wrong way round", async (t) => {
