@@ -131,6 +131,14 @@ test("the npm scripts that documents name are there", () => {
   }
 });
 
+test("what README.md and docs/ tell users to type runs with whatever Node.js they have: through npm, which brings ours", () => {
+  const { scripts } = JSON.parse(content("package.json")) as { scripts: Record<string, string> };
+  assert.equal(scripts["check"], "node src/main.ts check");
+  for (const document of DOCUMENTS.filter((name) => name === "README.md" || name.startsWith("docs/"))) {
+    assert.doesNotMatch(content(document), /\bnode (?:\S+ )*\S+\.ts\b/, document);
+  }
+});
+
 test("files that documents name in code are there", () => {
   for (const document of DOCUMENTS) {
     for (const [, name = ""] of content(document).matchAll(
