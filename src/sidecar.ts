@@ -100,6 +100,7 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
     telemetry,
     backends,
     sweep,
+    ownPorts: new Set(),
     instance: randomBytes(4).toString("hex"),
     started,
     failures,
@@ -176,6 +177,8 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
     });
     started.push(() => admin?.close());
     if (admin === undefined || failures.length > 0) throw startFailure(failures);
+    surroundings.ownPorts.add(admin.address.port);
+    if (outbound !== undefined) surroundings.ownPorts.add(outbound.address.port);
 
     state = "running";
     const addresses = { inbound: inbound?.address, outbound: outbound?.address, admin: admin.address };
@@ -202,6 +205,8 @@ interface Surroundings extends SidecarOptions {
   readonly telemetry: Telemetry;
   readonly backends: Backends;
   readonly sweep: Sweep;
+  /** Ports of this sidecar that must not be reached through it; filled as they are bound. */
+  readonly ownPorts: Set<number>;
   /** Tells this process from others of the same service, to recognise a loop. */
   readonly instance: string;
   /** What undoes each step of the start, in its order. */
@@ -258,6 +263,7 @@ async function buildDirection(
     tunnelIdleTimeoutMs: settings.tunnelIdleTimeoutMs,
     dnsRefreshMs: settings.dnsRefreshMs,
     lookup: surroundings.lookup,
+    ownPorts: surroundings.ownPorts,
     tls,
     sweep,
     log,

@@ -7,6 +7,7 @@ import net, { isIP, type LookupFunction, type Socket } from "node:net";
 import tls from "node:tls";
 import { HoldfastError } from "../errors.ts";
 import type { ConnectionSetup, Origin } from "../plugin/api.ts";
+import { plainAddress } from "./address.ts";
 import type { ProxyConnection } from "./connection.ts";
 
 /** TLS towards one origin: what to trust and present, and the sessions to resume. */
@@ -55,6 +56,8 @@ export interface ConnectOptions {
   readonly reader: SocketReader | undefined;
   /** How its name is looked up; `undefined`: as the system does it. */
   readonly lookup?: LookupFunction | undefined;
+  /** Ports of this sidecar that must not be reached through it: its admin API, its own outbound listener. */
+  readonly ownPorts?: ReadonlySet<number> | undefined;
 }
 
 /**
@@ -134,6 +137,12 @@ export function connect(
   });
   tcp.once("connect", () => {
     connectMs = performance.now() - startedAtMs - (dnsMs ?? 0);
+    if (options.ownPorts?.has(origin.port) && isThisMachine(tcp)) {
+      // Whoever can reach the sidecar could reach what is only for this machine (or us, again and again).
+      const where = `${origin.host}:${origin.port}`;
+      fail(new HoldfastError("HF_NO_ROUTE", `${where} is this sidecar itself, which is not reached through itself`));
+      return;
+    }
     if (security === undefined) {
       succeed(tcp);
       return;
@@ -161,6 +170,12 @@ export function connect(
       succeed(tlsSocket!);
     });
   });
+}
+
+/** Whether both ends of the connection are on this machine. */
+function isThisMachine(socket: Socket): boolean {
+  const remote = plainAddress(socket.remoteAddress);
+  return remote.startsWith("127.") || remote === "::1" || remote === plainAddress(socket.localAddress);
 }
 
 /** What a failure to open means. Names the address, so that the one line in the log is enough. */

@@ -4,6 +4,7 @@
  *
  * @module
  */
+import type { Origin } from "../plugin/api.ts";
 import type { ProxyConnection } from "./connection.ts";
 import { FieldList } from "./headers.ts";
 import type { CheckedHead } from "./request-rules.ts";
@@ -28,7 +29,7 @@ export function upstreamFields(
   forwarding: ForwardingFields,
   upgrade: string | undefined,
 ): string[] {
-  const fields = new FieldList(["Host", head.authority]);
+  const fields = new FieldList(["Host", head.authority === "" ? hostOf(upstream.origin!) : head.authority]);
   const { flat } = fields;
   const source = head.headers.flat;
   for (let at = 0; at < source.length; at += 2) {
@@ -67,6 +68,15 @@ export function addDownstreamFields(flat: string[], downstream: ProxyConnection,
   if (downstream.protocol === "h2") return;
   flat.push("Connection", closes ? "close" : "keep-alive");
   if (!closes) addKeepAlive(flat, downstream);
+}
+
+/**
+ * `Host` for an upstream, for a request that named none: HTTP/1.0 may leave it out, HTTP/1.1 upstream may not, and an
+ * empty one is refused by many.
+ */
+export function hostOf(origin: Origin): string {
+  const host = origin.host.includes(":") ? `[${origin.host}]` : origin.host;
+  return origin.port === (origin.scheme === "https" ? 443 : 80) ? host : `${host}:${origin.port}`;
 }
 
 /** Adds our element to `Via` (RFC 9110 §7.6.3). */

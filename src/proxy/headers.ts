@@ -23,6 +23,8 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
   "connection",
   "keep-alive",
   "proxy-connection",
+  // For the proxy that asked for it: credentials for us are not for an upstream (RFC 9110 §11.7.2).
+  "proxy-authorization",
   "te",
   "trailer",
   "transfer-encoding",

@@ -23,6 +23,8 @@ export interface PoolOptions {
   readonly direction: Direction;
   /** How its name is looked up; `undefined`: as the system does it. */
   readonly lookup?: LookupFunction | undefined;
+  /** See `ConnectOptions`. */
+  readonly ownPorts?: ReadonlySet<number> | undefined;
   /** Told of every connection as it opens. */
   readonly onOpen: (connection: ProxyConnection) => void;
 }
@@ -258,11 +260,11 @@ export class OriginPool implements Pool {
   #open(ticket: Ticket, queuedMs: number): void {
     const { origin, backend, chain, direction, idleTimeoutMs } = this.#options;
     this.#opening++;
-    const { connectTimeoutMs, lookup } = this.#options;
+    const { connectTimeoutMs, lookup, ownPorts } = this.#options;
     const reader = ticket.asker.makeReader?.();
     // What is tunnelled brings its own TLS.
     const security = ticket.asker.tunnel ? undefined : this.#options.tls;
-    connect({ origin, security, timeoutMs: connectTimeoutMs, reader, lookup }, (failure, opened) => {
+    connect({ origin, security, timeoutMs: connectTimeoutMs, reader, lookup, ownPorts }, (failure, opened) => {
       this.#opening--;
       readClock();
       const { socket, setup } = (failure ?? opened)!;

@@ -32,6 +32,8 @@ export interface PoolsOptions {
   readonly dnsRefreshMs: number;
   /** How names are looked up. Default: as the system does it. */
   readonly lookup?: LookupFunction | undefined;
+  /** See `ConnectOptions`. */
+  readonly ownPorts?: ReadonlySet<number> | undefined;
   readonly onOpen: (connection: ProxyConnection) => void;
 }
 
@@ -88,7 +90,7 @@ export class Pools implements Iterable<OriginPool> {
   }
 
   #create(route: Route): OriginPool {
-    const { direction, chain, connectTimeoutMs, idleTimeoutMs, lookup, onOpen } = this.#options;
+    const { direction, chain, connectTimeoutMs, idleTimeoutMs, lookup, ownPorts, onOpen } = this.#options;
     return new OriginPool({
       origin: route.origin,
       backend: route.backend,
@@ -98,6 +100,7 @@ export class Pools implements Iterable<OriginPool> {
       idleTimeoutMs,
       direction,
       lookup,
+      ownPorts,
       onOpen,
     });
   }

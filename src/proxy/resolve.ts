@@ -8,7 +8,8 @@
  */
 import type { LookupAddress } from "node:dns";
 import { isIP, type LookupFunction } from "node:net";
-import { type ProxyConnection, plainAddress } from "./connection.ts";
+import { plainAddress } from "./address.ts";
+import type { ProxyConnection } from "./connection.ts";
 
 /** Looks one name up again and again, never twice at a time. */
 export class NameWatch {

@@ -188,6 +188,9 @@ function isOrdinary(
       }
       if (is(text, nameStart, "x-forwarded-proto")) scan.hasForwarding = true;
       return true;
+    case 19:
+      if (is(text, nameStart, "proxy-authorization")) scan.unusual = true;
+      return true;
     default:
       return true;
   }

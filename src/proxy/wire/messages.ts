@@ -6,7 +6,7 @@
 import { http } from "../../node-http.ts";
 import type { ProxyConnection } from "../connection.ts";
 import type { LocalResponse, ProxyExchange } from "../exchange.ts";
-import { type ForwardingFields, keepAliveValue } from "../forwarding.ts";
+import { type ForwardingFields, hostOf, keepAliveValue } from "../forwarding.ts";
 import { allowedTrailers, isFieldValue, isToken } from "../headers.ts";
 import { takeApart } from "./head-scanner.ts";
 import type { WireHead } from "./request-parser.ts";
@@ -17,7 +17,8 @@ export function requestText(exchange: ProxyExchange, head: WireHead, forwarding:
   const start = `${head.method} ${head.target} HTTP/1.1\r\n`;
   if (!head.plain || pluginForwarded(head, forwarding)) return `${start}${lines(exchange.upstreamFields())}\r\n`;
 
-  if (head.authority !== head.receivedAuthority) head.headers.write("Host", head.authority);
+  if (head.authority === "") head.headers.write("Host", hostOf(exchange.upstream!.origin!));
+  else if (head.authority !== head.receivedAuthority) head.headers.write("Host", head.authority);
   let text = start + head.headers.toText();
   if (head.framing.kind === "chunked") text += "Transfer-Encoding: chunked\r\n";
   if (forwarding.xForwarded || forwarding.forwarded) text += forwardedText(exchange, head, forwarding);
