@@ -1,7 +1,7 @@
 /**
  * Every span, event, attribute and metric name in one place.
  *
- * Names outside `holdfast.*` and `http.conn.*` are OpenTelemetry semantic conventions (1.44 or later) and stand here
+ * Names outside `holdfast.*` and `http.conn.*`, but for `result` and `source`, are OpenTelemetry semantic conventions (1.44 or later) and stand here
  * as literals, because loading the conventions package costs memory and start time; a test compares them with it.
  *
  * @module
@@ -90,9 +90,9 @@ export const ATTR = {
   pluginName: "holdfast.plugin.name",
   pluginOnError: "holdfast.plugin.on_error",
   route: "holdfast.route",
-  source: "holdfast.source",
+  source: "source",
   stale: "holdfast.stale",
-  staleResult: "holdfast.result",
+  staleResult: "result",
 } as const;
 
 /** Value of `http.request.method` for a method that is not known, and of `server.address` past the cap on origins. */

@@ -85,7 +85,7 @@ test("a retry is two attempts of one exchange, and a stale connection", () => {
     "http.response.status_code=200": [1, 0.004],
   });
   assert.deepEqual(values(instruments.clientActiveRequests, common), { "": 0 });
-  assert.deepEqual(values(instruments.upstreamStale, ORIGIN), { "holdfast.result=retried": 1 });
+  assert.deepEqual(values(instruments.upstreamStale, ORIGIN), { "result=retried": 1 });
 });
 
 test("an attempt that found no connection is counted with its failure", () => {
@@ -183,7 +183,7 @@ test("idle limits of an origin are shown by source, and go away when there is no
   const hooks = driver.open(connection);
   hooks.idle?.();
   const shown = () => values(instruments.upstreamIdleTimeout, ORIGIN);
-  assert.deepEqual(shown(), { "holdfast.source=configured": 55, "holdfast.source=hint": 5 });
+  assert.deepEqual(shown(), { "source=configured": 55, "source=hint": 5 });
   connection.keepAlive.idleTimeoutMs = Number.POSITIVE_INFINITY;
   connection.hint = undefined;
   hooks.idle?.();

@@ -58,7 +58,7 @@ function ofSide(samples: readonly Sample[], sidecar: string, direction: Directio
   for (const [reason, count] of closed) if (reason !== "connect_failed") opened += count;
   const isDownstream = side === "downstream";
   const open = sum(isDownstream ? "holdfast_downstream_open_connections" : "http_client_open_connections", here);
-  const stale = (result: string) => sum("holdfast_upstream_stale_total", { ...here, holdfast_result: result });
+  const stale = (result: string) => sum("holdfast_upstream_stale_total", { ...here, result });
   return {
     sidecar,
     direction,
