@@ -46,8 +46,10 @@ export class ChunkedBody {
   #lineBytes = 0;
   /** Bytes of the current size line that came in earlier feeds. */
   #held = "";
-  /** Where the current trailer line begins. */
-  #lineStart = 0;
+  /** The last byte of the trailer section. */
+  #lastCode = 0;
+  /** The current trailer line. */
+  #line = "";
 
   /** Follows the next bytes. Nothing is kept of them but an incomplete size line or trailer. */
   feed(bytes: Uint8Array, from: number, to: number): void {
@@ -84,7 +86,7 @@ export class ChunkedBody {
         case "extension": {
           const code = bytes[at]!;
           if (code === CR) this.#state = "size-lf";
-          else if (code < 0x20 && code !== 0x09) {
+          else if (VALUE[code] !== 1) {
             this.fault = "a chunk extension holds control characters";
             return;
           }
@@ -166,22 +168,18 @@ export class ChunkedBody {
 
   /** @returns whether the section is over; `undefined` when it is not valid */
   #takeTrailerByte(code: number): boolean | undefined {
-    const { trailer } = this;
-    if (trailer.length >= MAX_TRAILER_BYTES || (VALUE[code] !== 1 && code !== CR && code !== LF)) return undefined;
-    if (trailer.endsWith("\r") !== (code === LF)) return undefined;
-    this.trailer += String.fromCharCode(code);
-    if (code !== LF) return false;
-    if (this.trailer === "\r\n") {
-      this.trailer = "";
-      return true;
-    }
-    if (!this.trailer.endsWith("\r\n\r\n")) {
-      scanFields(this.trailer, this.#lineStart, this.trailer.length, scan);
-      this.#lineStart = this.trailer.length;
-      return scan.fault === undefined ? false : undefined;
-    }
-    this.trailer = this.trailer.slice(0, -2);
-    return true;
+    if (this.trailer.length + this.#line.length >= MAX_TRAILER_BYTES) return undefined;
+    const isLineEnd = this.#lastCode === CR;
+    if (isLineEnd !== (code === LF) || (VALUE[code] !== 1 && code !== CR && code !== LF)) return undefined;
+    this.#lastCode = code;
+    this.#line += String.fromCharCode(code);
+    if (!isLineEnd) return false;
+    const line = this.#line;
+    if (line.length === 2) return true;
+    this.#line = "";
+    scanFields(line, 0, line.length, scan);
+    this.trailer += line;
+    return scan.fault === undefined ? false : undefined;
   }
 }
 
