@@ -11,7 +11,7 @@
  * @module
  */
 import type http from "node:http";
-import { ChunkedBody } from "../wire/chunked-body.ts";
+import { ChunkedBody } from "../grammar/chunked-body.ts";
 
 const CR = 0x0d;
 const LF = 0x0a;

@@ -17,11 +17,11 @@ import {
   type Steps,
   upstreamClosedError,
 } from "../exchange.ts";
+import { METHOD, VALUE } from "../grammar/characters.ts";
+import { ChunkedBody } from "../grammar/chunked-body.ts";
 import { findPreface } from "../preface.ts";
 import { CONTINUE_TIMEOUT_MS } from "../request-rules.ts";
 import { hasBody } from "../response-rules.ts";
-import { METHOD, VALUE } from "./characters.ts";
-import { ChunkedBody } from "./chunked-body.ts";
 import { interimText, lastChunk, localText, requestText, responseText } from "./messages.ts";
 import { parseRequestHead, type WireHead } from "./request-parser.ts";
 import type { WireResponseHead } from "./response-parser.ts";

@@ -7,8 +7,8 @@ import { http } from "../../node-http.ts";
 import type { ProxyConnection } from "../connection.ts";
 import type { LocalResponse, ProxyExchange } from "../exchange.ts";
 import { type ForwardingFields, hostOf, keepAliveValue } from "../forwarding.ts";
+import { takeApart } from "../grammar/head-scanner.ts";
 import { allowedTrailers, isFieldValue, isToken } from "../headers.ts";
-import { takeApart } from "./head-scanner.ts";
 import type { WireHead } from "./request-parser.ts";
 import type { WireResponseHead } from "./response-parser.ts";
 

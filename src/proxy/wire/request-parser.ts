@@ -5,10 +5,10 @@
  */
 import type { Limits } from "../../config/sidecar-config.ts";
 import { HoldfastError } from "../../errors.ts";
+import { METHOD, TARGET } from "../grammar/characters.ts";
+import { HeadScan, scanFields, takeApart } from "../grammar/head-scanner.ts";
 import { FieldList, type HopFields } from "../headers.ts";
 import { CheckedHead, checkRequestHead, type Framing, isAuthority } from "../request-rules.ts";
-import { METHOD, TARGET } from "./characters.ts";
-import { HeadScan, scanFields, takeApart } from "./head-scanner.ts";
 
 /** A {@link CheckedHead} that may still be text. */
 export class WireHead extends CheckedHead {

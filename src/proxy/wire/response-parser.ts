@@ -5,10 +5,10 @@
  */
 import { HoldfastError } from "../../errors.ts";
 import type { KeepAliveHint, ResponseHead } from "../../plugin/api.ts";
+import { VALUE } from "../grammar/characters.ts";
+import { HeadScan, scanFields, takeApart } from "../grammar/head-scanner.ts";
 import { FieldList, type HopFields, parseKeepAlive, splitHopByHop } from "../headers.ts";
 import { checkResponseHead, hasBody } from "../response-rules.ts";
-import { VALUE } from "./characters.ts";
-import { HeadScan, scanFields, takeApart } from "./head-scanner.ts";
 
 /** How a response body ends. */
 export type BodyEnd = "none" | "length" | "chunked" | "close";

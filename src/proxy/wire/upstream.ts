@@ -7,7 +7,7 @@ import { HoldfastError } from "../../errors.ts";
 import { readClock } from "../clock.ts";
 import type { SocketReader } from "../connect.ts";
 import type { ProxyConnection } from "../connection.ts";
-import { ChunkedBody } from "./chunked-body.ts";
+import { ChunkedBody } from "../grammar/chunked-body.ts";
 import { parseResponseHead, type WireResponseHead } from "./response-parser.ts";
 
 /** Up to here, head and body are read as one text, so that they can be written as one. */
