@@ -345,6 +345,11 @@ function parserFailure(error: ParserError, inRequestLine: boolean): HoldfastErro
         ? new HoldfastError("HF_TARGET_TOO_LONG", "request target longer than limits.target", cause)
         : new HoldfastError("HF_HEAD_TOO_LARGE", "head (or trailer section) larger than limits.head", cause);
     case "HPE_INVALID_VERSION":
+      // Node says so of every end of a request line that it does not like, a bare LF among them.
+      if (error.rawPacket !== undefined && !/ HTTP\/\d+\.\d+\r\n/.test(error.rawPacket.toString("latin1"))) {
+        return new HoldfastError("HF_BAD_REQUEST", "the request line does not end in an HTTP version and CRLF", cause);
+      }
+      return new HoldfastError("HF_VERSION_NOT_SUPPORTED", "not HTTP/1.0 or HTTP/1.1", cause);
     case "HPE_PAUSED_H2_UPGRADE":
       return new HoldfastError("HF_VERSION_NOT_SUPPORTED", "not HTTP/1.0 or HTTP/1.1", cause);
     case "HPE_INVALID_CONTENT_LENGTH":
