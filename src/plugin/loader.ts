@@ -3,8 +3,8 @@
  *
  * @module
  */
-import { existsSync, readdirSync } from "node:fs";
-import { registerHooks } from "node:module";
+import { existsSync, readdirSync, readFileSync } from "node:fs";
+import { findPackageJSON, registerHooks } from "node:module";
 import path from "node:path";
 import { fileURLToPath, pathToFileURL } from "node:url";
 import type { Document } from "../config/document.ts";
@@ -151,6 +151,11 @@ async function load(
   const fault = (wrong: string, allowed: string): void => {
     faults.push({ place: place(document, index, "use"), key, wrong, allowed });
   };
+  const misdeclared = misdeclaredModule(url);
+  if (misdeclared !== undefined) {
+    fault(`${show(entry.use)} (${fileURLToPath(url)}) cannot be loaded: ${misdeclared.wrong}`, misdeclared.allowed);
+    return [];
+  }
   let exported: unknown;
   try {
     exported = await import(url);
@@ -168,6 +173,32 @@ async function load(
   const shape = shapeFaults(plugin);
   for (const [wrong, allowed] of shape) fault(`${show(entry.use)} (${fileURLToPath(url)}) ${wrong}`, allowed);
   return shape.length > 0 ? [] : [{ index, entry, plugin: plugin as Plugin<unknown> }];
+}
+
+/** A statement that only an ES module has. */
+const MODULE_SYNTAX = /^(?:import\s+["'{*\w]|export\s+(?:default|const|let|function|class|async|\{|\*))/m;
+
+/**
+ * What is wrong with an ES module that its package.json calls CommonJS. Node.js would fail too, but say only that it met
+ * an `import`, and print warnings of its own.
+ */
+function misdeclaredModule(url: string): Pick<Fault, "wrong" | "allowed"> | undefined {
+  const file = fileURLToPath(url);
+  const { name, ext } = path.parse(file);
+  if (ext !== ".ts" && ext !== ".js") return undefined;
+  const declaration = findPackageJSON(url);
+  if (declaration === undefined) return undefined;
+  try {
+    const { type } = JSON.parse(readFileSync(declaration, "utf8")) as { type?: unknown };
+    if (type !== "commonjs" || !MODULE_SYNTAX.test(readFileSync(file, "utf8"))) return undefined;
+  } catch {
+    // What cannot be read is for the import to report.
+    return undefined;
+  }
+  return {
+    wrong: `it is written as an ES module, and ${declaration} says "type": "commonjs"`,
+    allowed: `name it ${name}.m${ext.slice(1)}, or say "type": "module" in that package.json`,
+  };
 }
 
 /** The default export, also of what compilers make of one in CommonJS. */

@@ -248,3 +248,39 @@ test('what a plugin imports as "holdfast/plugin" is this very Holdfast, wherever
     [{ every: 2000 }, { every: 2000 }],
   );
 });
+
+test("a module in a folder that package.json calls CommonJS: the message says what to change, and Node.js adds no warning", async (t) => {
+  const warnings: Error[] = [];
+  const listener = (warning: Error): void => void warnings.push(warning);
+  process.on("warning", listener);
+  t.after(() => process.off("warning", listener));
+  for (const [name, other] of [
+    ["own.ts", "own.mts"],
+    ["own.js", "own.mjs"],
+  ] as const) {
+    const folder = folderWith(t, {
+      "package.json": { type: "commonjs" },
+      [name]: `import "node:fs";\n${source()}`,
+      "sidecar.json": configuration({ use: `./${name}` }),
+    });
+    assert.deepEqual(await faultsOf(folder, () => load(path.join(folder, "sidecar.json"), {})), [
+      `sidecar.json:8:14: plugins[0].use: "./${name}" (${name}) cannot be loaded: it is written as an ES module, and package.json says "type": "commonjs"; name it ${other}, or say "type": "module" in that package.json`,
+    ]);
+  }
+  const plugins = await loading(
+    t,
+    {
+      "package.json": { type: "commonjs" },
+      "own.mts": source({ name: '"typed"' }),
+      "own.js": source({ name: '"common"' }).replace("export default", "module.exports ="),
+    },
+    { use: "./own.mts" },
+    { use: "./own.js" },
+  );
+  assert.deepEqual(
+    plugins.map(({ plugin }) => plugin.name),
+    ["typed", "common"],
+  );
+  await new Promise((resolve) => setImmediate(resolve));
+  assert.deepEqual(warnings, []);
+});
