@@ -56,7 +56,12 @@ interface Lane {
 }
 
 /** What node:http says of bytes that are no request. */
-type ParserError = NodeJS.ErrnoException & { readonly reason?: string };
+type ParserError = NodeJS.ErrnoException & {
+  readonly reason?: string;
+  /** The bytes that were being parsed, and how far that came. */
+  readonly rawPacket?: Buffer;
+  readonly bytesParsed?: number;
+};
 
 /** The forwarder, and its two halves for those who know already what is spoken on a connection. */
 export interface HttpProxy3Forwarder extends Forwarder {
@@ -336,6 +341,13 @@ function upgradeProtocol(request: Http.IncomingMessage): string | undefined {
   return wanted.length === 0 || request.httpVersion !== "1.1" ? undefined : wanted.join(", ");
 }
 
+/** What came from the beginning of the head in which the parser failed. */
+function textFromHead({ rawPacket, bytesParsed }: ParserError): string {
+  const text = rawPacket?.toString("latin1") ?? "";
+  const before = text.lastIndexOf("\r\n\r\n", bytesParsed);
+  return before === -1 ? text : text.slice(before + 4);
+}
+
 /** What an error of node's parser means. */
 function parserFailure(error: ParserError, inRequestLine: boolean): HoldfastError {
   const cause = { cause: error };
@@ -346,7 +358,7 @@ function parserFailure(error: ParserError, inRequestLine: boolean): HoldfastErro
         : new HoldfastError("HF_HEAD_TOO_LARGE", "head (or trailer section) larger than limits.head", cause);
     case "HPE_INVALID_VERSION":
       // Node says so of every end of a request line that it does not like, a bare LF among them.
-      if (error.rawPacket !== undefined && !/ HTTP\/\d+\.\d+\r\n/.test(error.rawPacket.toString("latin1"))) {
+      if (!/ HTTP\/\d+\.\d+\r\n/.test(textFromHead(error))) {
         return new HoldfastError("HF_BAD_REQUEST", "the request line does not end in an HTTP version and CRLF", cause);
       }
       return new HoldfastError("HF_VERSION_NOT_SUPPORTED", "not HTTP/1.0 or HTTP/1.1", cause);

@@ -99,8 +99,10 @@ export class Http2Answer implements Answer {
     if (!this.gone && this.#stream.state.remoteClose !== 1) this.#stream.close(constants.NGHTTP2_NO_ERROR);
   }
 
-  breakOff(): void {
-    this.#stream.close(constants.NGHTTP2_INTERNAL_ERROR);
+  breakOff(error: HoldfastError | undefined): void {
+    // `close` would end it first, with END_STREAM, and the peer would take what it has for the whole. `destroy` resets
+    // it with INTERNAL_ERROR.
+    if (!this.#stream.destroyed) this.#stream.destroy(error);
   }
 }
 
