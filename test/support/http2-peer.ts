@@ -58,7 +58,9 @@ export async function responseOf(stream: ClientHttp2Stream): Promise<Http2Respon
   stream.on("data", (bytes: Buffer) => {
     body += bytes.toString("latin1");
   });
-  if (!stream.closed || !stream.destroyed) await once(stream, "close");
+  const { promise: closed, resolve } = Promise.withResolvers<void>();
+  stream.on("close", resolve);
+  await closed;
   const at = fields.indexOf(":status");
   return { status: at === -1 ? 0 : Number(fields[at + 1]), fields, body, trailers, rstCode: stream.rstCode, interim };
 }
