@@ -10,7 +10,7 @@ import { type SidecarOutput, type SidecarProcess, startService, startSidecar } f
 import { inventoryConfig, ordersConfig } from "./demo/configuration.ts";
 import { bold, LiveBlock, phaseLine, progress } from "./demo/display.ts";
 import { type Measured, measure } from "./demo/measure.ts";
-import { NEXT, table, verdict } from "./demo/report.ts";
+import { installation, next, table, verdict } from "./demo/report.ts";
 import {
   agentCall,
   type Call,
@@ -156,7 +156,7 @@ async function run(
   print(...table(measured), "", ...verdict({ measured, calls, plainCalls, longestPauseMs }), "");
   printTraces(traces, beforeFirstCall);
   if (problems.length > 0) print("Warnings", ...problems.map((line) => `  ${line}`), "");
-  print(...NEXT);
+  print(...next(installation()));
   return failed(calls) === 0 ? 0 : 1;
 }
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { readFileSync } from "node:fs";
+import { existsSync, readFileSync } from "node:fs";
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
@@ -10,7 +10,7 @@ import { setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import { Block, phaseLine, progress } from "../../src/commands/demo/display.ts";
 import { type Measured, measure, parseSamples } from "../../src/commands/demo/measure.ts";
-import { table, verdict } from "../../src/commands/demo/report.ts";
+import { installation, next, table, verdict } from "../../src/commands/demo/report.ts";
 import { agentCall, emptyTally, failed, type Phase, pausesIn, runCaller } from "../../src/commands/demo/traffic.ts";
 import { Instruments } from "../../src/telemetry/instruments.ts";
 import { formatPrometheus } from "../../src/telemetry/prometheus.ts";
@@ -371,6 +371,30 @@ test("a block is drawn over itself, cut to the terminal, and can be taken away",
     "\x1b[3A\r\x1b[J",
     "\x1b[J",
   ]);
+});
+
+test("a terminal that reports no size is taken for 80 columns and 24 rows", () => {
+  const written: string[] = [];
+  const terminal = { columns: 0, rows: 0, write: (text: string) => written.push(text) > 0 };
+  new Block(terminal).draw(Array.from({ length: 30 }, () => "x".repeat(100)));
+  assert.equal(written[0], `${`${"x".repeat(79)}\x1b[K\n`.repeat(23)}\x1b[J`);
+});
+
+test("where to look next is true in the repository and in an installed package", () => {
+  const inRepository = next(installation()).join("\n");
+  assert.match(inRepository, /docs\/admin\/README\.md: GET \/connections/);
+  assert.match(inRepository, /npm start runs sidecar\.json\n.* npm run demo$/);
+  const pages = Array.from(inRepository.matchAll(/docs\/[\w/-]+\.md/g), ([page]) => page);
+  assert.equal(pages.length, 4);
+  for (const page of pages) assert.ok(existsSync(path.join(REPOSITORY, page)), page);
+
+  const installed = { demo: "holdfast demo", run: "holdfast run", docs: "/opt/holdfast/docs" };
+  assert.match(
+    next(installed).join("\n"),
+    / \/opt\/holdfast\/docs\/configuration\.md\n.*holdfast run runs sidecar\.json\n/,
+  );
+  assert.doesNotMatch(next(installed).join("\n"), /npm/);
+  assert.doesNotMatch(next({ ...installed, docs: undefined }).join("\n"), /docs|undefined/);
 });
 
 test("progress is a bar that ends full, and phases read as text", () => {

@@ -28,7 +28,9 @@ before(async () => {
   assert.match(DESCRIPTION.scripts["build"]!, /&& tsc -p tsconfig\.build\.json$/);
   const tsc = path.join(ROOT, "node_modules", ".bin", "tsc");
   await execute(tsc, ["-p", "tsconfig.build.json", "--outDir", path.join(built, "dist")], { cwd: ROOT });
-  for (const file of ["package.json", "sidecar.json"]) cpSync(path.join(ROOT, file), path.join(built, file));
+  for (const file of ["package.json", "sidecar.json", "docs"]) {
+    cpSync(path.join(ROOT, file), path.join(built, file), { recursive: true });
+  }
   symlinkSync(path.join(ROOT, "node_modules"), path.join(built, "node_modules"));
 });
 after(() => rmSync(built, { recursive: true, force: true }));
@@ -65,6 +67,11 @@ test("the built command tells its version, checks the configuration and runs the
   assert.match(check.stdout, /sidecar\.json: no faults\n$/);
   const demo = await execute(process.execPath, [MAIN, "demo", "--seconds", "1"], { cwd: built });
   assert.match(demo.stdout, /^Through the sidecars: 0 of \d+ calls failed/m);
+  assert.match(demo.stdout, /holdfast run runs sidecar\.json\n.* holdfast demo\n$/);
+  assert.ok(
+    demo.stdout.includes(`  its configuration  ${path.join(built, "docs", "configuration.md")}\n`),
+    demo.stdout,
+  );
 });
 
 /** Paths of every Node.js in `PATH`. */

@@ -9,6 +9,9 @@ import type { Phase } from "./traffic.ts";
 
 /** Time between two drawings. */
 const REDRAW_MS = 500;
+/** Size of a terminal that does not tell its own. */
+const DEFAULT_COLUMNS = 80;
+const DEFAULT_ROWS = 24;
 
 /** A terminal, or what stands for one. */
 export type Terminal = Pick<NodeJS.WriteStream, "write" | "columns" | "rows">;
@@ -24,7 +27,9 @@ export class Block {
 
   /** Draws lines in place of the ones drawn before. They are cut to the terminal's width and height. */
   draw(lines: readonly string[]): void {
-    const { columns, rows } = this.#terminal;
+    // Terminals whose size nobody set report 0 of both: serial lines, some containers.
+    const columns = this.#terminal.columns || DEFAULT_COLUMNS;
+    const rows = this.#terminal.rows || DEFAULT_ROWS;
     // The cursor ends on a line of its own. A line as wide as the terminal would wrap.
     const shown = lines.slice(0, Math.max(1, rows - 1)).map((line) => line.slice(0, Math.max(1, columns - 1)));
     const text = shown.map((line) => `${line}\x1b[K\n`).join("");

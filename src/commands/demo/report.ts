@@ -3,6 +3,8 @@
  *
  * @module
  */
+import { existsSync } from "node:fs";
+import path from "node:path";
 import type { Measured } from "./measure.ts";
 import { failed, type Tally } from "./traffic.ts";
 
@@ -101,11 +103,39 @@ function outcome(tally: Tally): string {
   return `${count} of ${tally.calls} calls failed${count === 0 ? "" : ` (${reasons})`}`;
 }
 
+/** What the demo was started from. */
+export interface Installation {
+  /** Command that runs the demo again. */
+  readonly demo: string;
+  /** Command that runs a sidecar. */
+  readonly run: string;
+  /** Folder of the documentation; `undefined` where it is not installed. */
+  readonly docs: string | undefined;
+}
+
+/** The repository, which is TypeScript, or an installed package, which is JavaScript in `dist/`. */
+export function installation(): Installation {
+  const { dirname, filename } = import.meta;
+  if (filename.endsWith(".ts")) return { demo: "npm run demo", run: "npm start", docs: "docs" };
+  const docs = path.join(dirname, "..", "..", "..", "..", "docs");
+  return { demo: "holdfast demo", run: "holdfast run", docs: existsSync(docs) ? docs : undefined };
+}
+
 /** Where to look next. */
-export const NEXT = [
-  "Where to look next",
-  "  how it decides     docs/plugins/idle-timeout.md and docs/plugins/keep-alive.md",
-  "  a running sidecar  docs/admin/README.md: GET /connections, GET /metrics, PUT /backends/{name}",
-  "  your own service   docs/commands/run.md and docs/configuration.md; npm start runs sidecar.json",
-  "  traces             OTEL_TRACES_EXPORTER=otlp,console OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 npm run demo",
-];
+export function next({ demo, run, docs }: Installation): string[] {
+  const page = (name: string): string => `${docs}/${name}`;
+  const pages =
+    docs === undefined
+      ? []
+      : [
+          `  how it decides     ${page("plugins/idle-timeout.md")} and ${page("plugins/keep-alive.md")}`,
+          `  a running sidecar  ${page("admin/README.md")}: GET /connections, GET /metrics, PUT /backends/{name}`,
+          `  its configuration  ${page("configuration.md")}`,
+        ];
+  return [
+    "Where to look next",
+    ...pages,
+    `  your own service   ${run} runs sidecar.json`,
+    `  traces             OTEL_TRACES_EXPORTER=otlp,console OTEL_EXPORTER_OTLP_ENDPOINT=http://localhost:4318 ${demo}`,
+  ];
+}
