@@ -542,7 +542,7 @@ export const sidecarSchema: convict.Schema<SidecarJson> = {
       ),
       type: "whole number",
       env: "HOLDFAST_LIMITS_STREAMS",
-      doc: "Requests at one time on one HTTP/2 connection; further ones are refused (`REFUSED_STREAM`) and can be repeated.",
+      doc: "Requests at one time on one HTTP/2 connection. Peers are told, and go by it; what a peer sends above it before it can know is refused, and can be repeated.",
     },
   },
   drain: {

@@ -98,6 +98,16 @@ for (const forwarder of FORWARDERS) {
       assert.deepEqual(valuesOf(byMethod("PUT").fields, "transfer-encoding"), []);
     });
 
+    test(`${forwarder}, ${way}: a body that turns out to be empty is one, with and without its length`, async (t) => {
+      const origin = await httpOrigin(t);
+      const { session } = await setting(t, { upstream: origin.url, forwarder, way });
+      for (const headers of [{}, { "content-length": 0 }]) {
+        const answer = await ask(session, { ":method": "POST", ":path": "/", ...headers }, "");
+        assert.equal(answer.body, "ok");
+      }
+      assert.ok(origin.requests.every(({ complete, body }) => complete && body === ""));
+    });
+
     test(`${forwarder}, ${way}: responses without a body, and one with a status that has none`, async (t) => {
       const origin = await rawOrigin(t, ({ socket }, head) => {
         const status = /\/(\d+) /.exec(head)![1]!;

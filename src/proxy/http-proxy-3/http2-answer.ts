@@ -109,13 +109,20 @@ export class Http2Answer implements Answer {
 /** Reads the request body of a stream. */
 export function streamBody(request: Http2ServerRequest): BodySource {
   const { stream } = request;
+  let ended = false;
+  let told = (): void => {};
+  // From now on: where there is nothing to read, it ends before anybody reads.
+  stream.on("end", () => {
+    // A stream that is reset ends too, and must not look like a whole request.
+    if (stream.closed) return;
+    ended = true;
+    told();
+  });
   return {
     onData: (data) => void stream.on("data", data),
     onEnd(end) {
-      // A stream that is reset ends too, and must not look like a whole request.
-      stream.on("end", () => {
-        if (!stream.closed) end();
-      });
+      told = end;
+      if (ended) process.nextTick(end);
     },
     pause: () => void stream.pause(),
     resume: () => void stream.resume(),
