@@ -91,8 +91,8 @@ export class CheckedHead implements RequestHead {
 /** A name or [IPv6], with or without a port; no user information (RFC 9110 §4.2.4, §7.2). */
 const AUTHORITY = /^(?:\[([0-9A-Fa-f:.]+)(?:%25[\w.~-]+)?\]|(?:[\w.~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::(\d{0,5}))?$/;
 const ABSOLUTE = /^(https?):\/\/([^/?#]*)(.*)$/i;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
-const BAD_TARGET = /[\x00-\x20\x7f#\u0100-\uffff]/;
+/** Outside of ASCII's visible characters, or a fragment (RFC 9112 §3.2). */
+const BAD_TARGET = /[^!-"$-~]/;
 
 /**
  * Checks a request head against the grammar and the limits.
@@ -212,7 +212,7 @@ function checkTarget(
   if (target === "" || BAD_TARGET.test(target)) {
     throw new HoldfastError(
       "HF_BAD_TARGET",
-      "the request target is empty or holds control characters, spaces or a fragment",
+      "the request target is empty or holds control characters, spaces, a fragment or bytes beyond ASCII",
     );
   }
   if (method === "CONNECT") {

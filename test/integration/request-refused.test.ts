@@ -174,6 +174,7 @@ const REFUSALS: readonly Refusal[] = [
   get("control character in the target", "GET /a\x01b HTTP/1.1"),
   get("DEL in the target", "GET /a\x7fb HTTP/1.1"),
   get("bare CR in the target", "GET /a\rb HTTP/1.1", HOST, [400, 505]),
+  get("a byte beyond ASCII in the target", "GET /caf\xe9 HTTP/1.1"),
   get("fragment", "GET /a#b HTTP/1.1"),
   get("fragment in an absolute form", "GET http://a.example/#b HTTP/1.1"),
   get("target without a slash", "GET a HTTP/1.1"),

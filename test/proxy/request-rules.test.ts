@@ -159,6 +159,7 @@ test("the forms of a target (RFC 9112 §3.2)", () => {
     "/a#b",
     "/\t",
     "/\u007f",
+    "/caf\u00e9",
     "http://b:99999/",
   ]) {
     refused("HF_BAD_TARGET", { target });

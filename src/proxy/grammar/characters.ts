@@ -13,8 +13,8 @@ export const METHOD: Uint8Array = table((code) => /[!#$%&'*+\-.^_`|~0-9A-Z]/.tes
 /** The byte may be part of a field value: no control characters but HTAB. */
 export const VALUE: Uint8Array = table((code) => code === 0x09 || (code >= 0x20 && code !== 0x7f));
 
-/** The byte may be part of a request target: no control characters, no space, no fragment. */
-export const TARGET: Uint8Array = table((code) => code > 0x20 && code !== 0x7f && code !== 0x23);
+/** The byte may be part of a request target: a visible character of ASCII, no fragment. */
+export const TARGET: Uint8Array = table((code) => code > 0x20 && code < 0x7f && code !== 0x23);
 
 function table(allowed: (code: number) => boolean): Uint8Array {
   return Uint8Array.from({ length: 256 }, (_, code) => (allowed(code) ? 1 : 0));
