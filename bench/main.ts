@@ -4,7 +4,7 @@
  * @module
  */
 import { spawnSync } from "node:child_process";
-import { mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { chart } from "./chart.ts";
@@ -46,6 +46,8 @@ async function main(): Promise<number> {
     });
   }
   const folder = mkdtempSync(path.join(tmpdir(), "holdfast-bench-"));
+  // Started as root, nginx reads and writes its files as another user.
+  chmodSync(folder, 0o755);
   try {
     const result = await measure(options, folder, stopped.signal).catch((error: unknown) => {
       // Whatever it was that the signal broke off.

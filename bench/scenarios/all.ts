@@ -56,6 +56,7 @@ export const ALL_SCENARIOS: readonly Scenario[] = [
     title: "GET of 100 bytes, 64 connections, with 20 plugins more",
     peers: [holdfast, holdfastNoOps, holdfastEmpty],
     connections: 64,
+    freshEachRound: true,
   }),
   saturating({
     name: "https",

@@ -4,7 +4,7 @@
  * @module
  */
 import { ALL_PEERS } from "../peers/all.ts";
-import { measureInTurns, type Subject } from "./rounds.ts";
+import { allRounds, measureInTurns, type Subject } from "./rounds.ts";
 import { exchangeWith, verify } from "./running.ts";
 import type { Scenario } from "./scenario.ts";
 
@@ -35,6 +35,6 @@ export const fixedRate: Scenario = {
           }),
       };
     });
-    return await measureInTurns(bench, subjects, bench.origin.http);
+    return await measureInTurns(bench, subjects, bench.origin.http, allRounds(bench));
   },
 };

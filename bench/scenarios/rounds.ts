@@ -15,17 +15,22 @@ export interface Subject {
   readonly peer: Peer;
   /** Names it in the result; unique in the scenario. */
   readonly label: string;
-  /** Checks that what comes back is right. */
-  verify(running: RunningPeer): Promise<void>;
+  /** Whether what comes back is right. Notes what is not. */
+  verify(running: RunningPeer): Promise<boolean>;
   /** Puts the load on it for a time, and tells what was seen. */
   load(running: RunningPeer, seconds: number): Promise<LoadReport>;
 }
 
-/** Starts the peers, warms each subject up, measures them in turns and ends them. */
+/**
+ * Starts the peers, warms each subject up, measures them in turns and ends them.
+ *
+ * @param rounds - their numbers
+ */
 export async function measureInTurns(
   bench: Bench,
   subjects: readonly Subject[],
   upstream: Upstream,
+  rounds: readonly number[],
 ): Promise<readonly Sample[]> {
   const { options, signal } = bench;
   const running = new Map<Peer, RunningPeer>();
@@ -45,14 +50,13 @@ export async function measureInTurns(
       const started = await run(bench, peer, upstream);
       if (started !== undefined) running.set(peer, started);
     }
-    const ready = subjects.filter(({ peer }) => running.has(peer));
-    for (const subject of ready) {
+    const ready: Subject[] = [];
+    for (const subject of subjects.filter(({ peer }) => running.has(peer))) {
       // The quick load is checked as thoroughly as this, and is as short.
-      if (options.quick) break;
-      await subject.verify(running.get(subject.peer)!);
-      await load(subject, options.warmUpSeconds);
+      if (options.quick || (await subject.verify(running.get(subject.peer)!))) ready.push(subject);
     }
-    for (let round = 1; round <= options.rounds; round++) {
+    for (const subject of options.quick ? [] : ready) await load(subject, options.warmUpSeconds);
+    for (const round of rounds) {
       for (const subject of inOrderOf(round, ready)) {
         const { pid } = running.get(subject.peer)!;
         const before = cpuMicros(pid);
@@ -71,6 +75,11 @@ export async function measureInTurns(
     for (const { subject, values } of samples) if (subject === peer.label) values.spansPerRequest = spans / count;
   }
   return samples;
+}
+
+/** The numbers of all rounds. */
+export function allRounds({ options }: Bench): number[] {
+  return Array.from({ length: options.rounds }, (_, index) => index + 1);
 }
 
 /** Another one begins each round, and every other round goes backwards: nobody always follows the same one. */

@@ -40,12 +40,18 @@ export function exchangeWith(bench: Bench, port: number, request: OriginRequest,
   return { ...request, port, closes, expected: bench.origin.answer(request) };
 }
 
-/** 8 connections, 200 exchanges: every byte must be right before anything is measured. */
-export async function verify(bench: Bench, what: string, exchange: Exchange): Promise<void> {
+/**
+ * 200 exchanges on 8 connections: every byte must be right before anything is measured.
+ *
+ * @returns whether they were; else a problem is noted
+ */
+export async function verify(bench: Bench, what: string, exchange: Exchange): Promise<boolean> {
   const until = { exchanges: 200 };
   const report = await bench.load.check({ kind: "saturating", exchange, connections: 8, until });
   noteErrors(bench, what, report);
-  if (report.exchanges !== until.exchanges) bench.problem(`${what}: ${report.exchanges} of 200 exchanges were right`);
+  if (report.exchanges === until.exchanges) return true;
+  bench.problem(`${what} is not measured: ${report.exchanges} of ${until.exchanges} exchanges were right`);
+  return false;
 }
 
 function messageOf(error: unknown): string {

@@ -5,7 +5,7 @@
  */
 import type { OriginRequest } from "../origin/answers.ts";
 import type { Peer, RunningPeer } from "../peers/peer.ts";
-import { measureInTurns, type Subject } from "./rounds.ts";
+import { allRounds, measureInTurns, type Subject } from "./rounds.ts";
 import { exchangeWith, verify } from "./running.ts";
 import type { Bench, Metric, Sample, Scenario, ScenarioName } from "./scenario.ts";
 
@@ -26,6 +26,11 @@ interface Saturation {
   readonly closes?: boolean;
   readonly scheme?: "http" | "https";
   readonly metrics?: readonly Metric[];
+  /**
+   * Whether processes are started anew for each round. What the JIT makes of the same code differs between processes
+   * by more than the small differences that some scenarios look for.
+   */
+  readonly freshEachRound?: boolean;
   /** A peer that is measured under a second number of connections too, to compare with. */
   readonly also?: { readonly peer: Peer; readonly label: string; readonly connections: number };
 }
@@ -34,7 +39,7 @@ const METRICS: readonly Metric[] = ["cpuMicros", "requestsPerSecond", "p50Ms", "
 
 /** Makes the scenario. */
 export function saturating(saturation: Saturation): Scenario {
-  const { name, title, metrics = METRICS, scheme = "http" } = saturation;
+  const { name, title, metrics = METRICS, scheme = "http", freshEachRound = false } = saturation;
   return {
     name,
     title,
@@ -45,7 +50,12 @@ export function saturating(saturation: Saturation): Scenario {
         bench.note(`${name} is left out: there is no openssl to make a certificate with (Debian package openssl)`);
         return [];
       }
-      return await measureInTurns(bench, subjects(bench, saturation), upstream);
+      const rounds = allRounds(bench);
+      const samples: Sample[] = [];
+      for (const together of freshEachRound ? rounds.map((round) => [round]) : [rounds]) {
+        samples.push(...(await measureInTurns(bench, subjects(bench, saturation), upstream, together)));
+      }
+      return samples;
     },
   };
 }
