@@ -601,6 +601,8 @@ export class Lane implements Steps, ResponseSink {
   /** The peer has no more to send. It may still wait for its responses. */
   readonly #onEnd = (): void => {
     this.#peerEnded = true;
+    // What waits for its turn may be about to be taken.
+    if (this.#exchange === undefined) this.#takeWaiting();
     this.#finishLast();
   };
 
