@@ -4,6 +4,8 @@
  * @module
  */
 import type { IncomingMessage } from "node:http";
+import { firstDuplicateKey } from "../config/document.ts";
+import { keyText } from "../config/faults.ts";
 import { AdminError } from "./route.ts";
 
 /** Largest body that is read, in bytes. */
@@ -13,6 +15,7 @@ export const MAX_BODY_BYTES = 64 * 1024;
  * The request's body, parsed.
  *
  * @throws AdminError 415 for another content type or coding, 413 above {@link MAX_BODY_BYTES}, 400 when it is not JSON
+ *   or has a field twice
  */
 export async function readJson(request: IncomingMessage): Promise<unknown> {
   const type = request.headers["content-type"] ?? "";
@@ -40,11 +43,20 @@ export async function readJson(request: IncomingMessage): Promise<unknown> {
   if (bytes > MAX_BODY_BYTES) {
     throw new AdminError(413, `the body has ${bytes} bytes`, { allowed: `at most ${MAX_BODY_BYTES} bytes` });
   }
+  let text: string;
+  let body: unknown;
   try {
-    return JSON.parse(new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(chunks)));
+    text = new TextDecoder("utf-8", { fatal: true }).decode(Buffer.concat(chunks));
+    body = JSON.parse(text);
   } catch (error) {
     throw new AdminError(400, `the body is not JSON: ${(error as Error).message}`);
   }
+  // Which of the two was meant, nobody can tell: sidecar.json refuses them as well.
+  const twice = firstDuplicateKey(text);
+  if (twice !== undefined) {
+    throw new AdminError(400, "the field is given twice", { field: keyText(twice), allowed: "each field once" });
+  }
+  return body;
 }
 
 /**

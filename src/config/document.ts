@@ -34,7 +34,8 @@ export function parseDocument(file: string, text: string): { document: Document 
     return { document: undefined, faults: syntaxFaults(errors, json, at) };
   }
   const place = (path: Path, atKey = false): Place => at(offsetOf(root, path, atKey));
-  return { document: { file, value: JSON.parse(json), place }, faults: duplicateKeys(root, [], at) };
+  const faults = duplicateKeys(root, []).map((duplicate) => duplicateFault(duplicate, at));
+  return { document: { file, value: JSON.parse(json), place }, faults };
 }
 
 function lineStarts(text: string): number[] {
@@ -82,30 +83,45 @@ const SYNTAX: Record<ReturnType<typeof printParseErrorCode>, string> = {
   "<unknown ParseErrorCode>": "must be JSON",
 };
 
-function duplicateKeys(node: Node, path: Path, at: (offset: number) => Place): Fault[] {
+/** A key that stands a second time in its object. */
+interface Duplicate {
+  /** Of the object. */
+  readonly path: Path;
+  readonly key: string;
+  readonly offset: number;
+  /** Where it stands first. */
+  readonly firstOffset: number;
+}
+
+function duplicateKeys(node: Node, path: Path): Duplicate[] {
   const children = node.children ?? [];
-  if (node.type === "array") return children.flatMap((child, index) => duplicateKeys(child, [...path, index], at));
+  if (node.type === "array") return children.flatMap((child, index) => duplicateKeys(child, [...path, index]));
   if (node.type !== "object") return [];
-  const seen = new Map<string, Place>();
+  const seen = new Map<string, number>();
   return children.flatMap((property) => {
     const [keyNode, valueNode] = property.children ?? [];
     if (keyNode === undefined || valueNode === undefined) return [];
     const key = String(keyNode.value);
-    const inside = duplicateKeys(valueNode, [...path, key], at);
-    const first = seen.get(key);
-    if (first === undefined) {
-      seen.set(key, at(keyNode.offset));
-      return inside;
-    }
-    const line = "line" in first ? first.line : 0;
-    const fault = {
-      place: at(keyNode.offset),
-      key: keyText(path),
-      wrong: `"${key}" is given twice`,
-      allowed: `the first is on line ${line}; keep one`,
-    };
-    return [fault, ...inside];
+    const inside = duplicateKeys(valueNode, [...path, key]);
+    const firstOffset = seen.get(key);
+    if (firstOffset !== undefined) return [{ path, key, offset: keyNode.offset, firstOffset }, ...inside];
+    seen.set(key, keyNode.offset);
+    return inside;
   });
+}
+
+function duplicateFault({ path, key, offset, firstOffset }: Duplicate, at: (offset: number) => Place): Fault {
+  const first = at(firstOffset);
+  const line = "line" in first ? first.line : 0;
+  const allowed = `the first is on line ${line}; keep one`;
+  return { place: at(offset), key: keyText(path), wrong: `"${key}" is given twice`, allowed };
+}
+
+/** Path of the first key that an object of a JSON text has twice; `undefined` when there is none. */
+export function firstDuplicateKey(json: string): Path | undefined {
+  const root = parseTree(json);
+  const first = root === undefined ? undefined : duplicateKeys(root, [])[0];
+  return first === undefined ? undefined : [...first.path, first.key];
 }
 
 function offsetOf(root: Node, path: Path, atKey: boolean): number {

@@ -189,3 +189,14 @@ test("whatever JSON comes, it is refused as AdminError 400 or becomes settings w
     }),
   );
 });
+
+test("a field that is given twice is refused by name, and nothing is changed", async (t) => {
+  const { call } = await startHarness(t);
+  const body = '{"keepalive_time": 30, "keepalive_time": 40}';
+  const refused = await call("PUT", "/backends/inventory", { body, headers: { "content-type": "application/json" } });
+  assert.equal(refused.status, 400);
+  assert.deepEqual(refused.json, {
+    error: { field: "keepalive_time", message: "the field is given twice", allowed: "each field once" },
+  });
+  assert.equal((await call("GET", "/backends/inventory")).json.keepalive_time, 55);
+});
