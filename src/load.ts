@@ -5,8 +5,11 @@
  * @module
  */
 import { ConfigError } from "./config/faults.ts";
+import type { SchemaTree } from "./config/leaf.ts";
 import { type EffectiveValue, type Environment, type LoadedConfig, readConfig } from "./config/load.ts";
 import { brokenRules } from "./config/rules.ts";
+import { sidecarSchema } from "./config/schema.ts";
+import { unknownVariables } from "./config/variables.ts";
 import { type LoadedPlugin, readPlugins } from "./plugin/loader.ts";
 
 /** A configuration that can be run. */
@@ -27,7 +30,9 @@ export async function load(file: string, env: Environment): Promise<Loaded> {
   const { loaded, faults, document, plugins: entries, folder } = readConfig(file, env);
   if (document === undefined) throw new ConfigError(faults);
   const found = await readPlugins(entries, document, folder, env);
-  if (loaded === undefined || found.faults.length > 0) throw new ConfigError([...faults, ...found.faults]);
+  const schemas = [sidecarSchema, ...found.plugins.map(({ plugin }) => plugin.config)] as SchemaTree[];
+  const allFaults = [...faults, ...found.faults, ...unknownVariables(env, schemas)];
+  if (loaded === undefined || allFaults.length > 0) throw new ConfigError(allFaults);
   const broken = brokenRules(loaded, found.plugins);
   if (broken.length > 0) throw new ConfigError(broken);
   return { loaded: { ...loaded, values: withPluginValues(loaded.values, found.plugins) }, plugins: found.plugins };

@@ -6,6 +6,8 @@
 import { ConfigError } from "../config/faults.ts";
 import type { EffectiveValue, Environment } from "../config/load.ts";
 import { load } from "../load.ts";
+import { resolveSettings } from "../telemetry/settings.ts";
+import { VERSION } from "../version.ts";
 import type { ExitCode } from "./main.ts";
 
 /** Where the command reads and writes. */
@@ -27,7 +29,10 @@ export async function check(file: string, { json, env, stdout, stderr }: CheckOp
   try {
     const { loaded } = await load(file, env);
     const values = loaded.values.map(shown);
-    stdout.write(json ? `${JSON.stringify({ valid: true, values }, undefined, 2)}\n` : table(file, values));
+    const { service, telemetry } = loaded.config;
+    const { warnings } = resolveSettings(telemetry, service, VERSION, env);
+    stdout.write(json ? `${JSON.stringify({ valid: true, values, warnings }, undefined, 2)}\n` : table(file, values));
+    if (!json) for (const warning of warnings) stderr.write(`warning: ${warning}\n`);
     return 0;
   } catch (error) {
     if (!(error instanceof ConfigError)) throw error;

@@ -20,13 +20,14 @@ function lenient(parse: (text: string) => number): (value: unknown) => unknown {
 }
 
 function validateWith(
-  parse: (text: string) => number,
+  parse: (text: string, most?: number) => number,
   format: (value: number) => string,
 ): (value: unknown, schema: convict.SchemaObj) => void {
   return (value, { min, max }) => {
-    const number = typeof value === "number" ? value : parse(typeof value === "string" ? value : "");
+    const most = typeof max === "number" ? max : undefined;
+    const number = typeof value === "number" ? value : parse(typeof value === "string" ? value : "", most);
     if (typeof min === "number" && number < min) throw new TypeError(`must be at least "${format(min)}"`);
-    if (typeof max === "number" && number > max) throw new TypeError(`must be at most "${format(max)}"`);
+    if (most !== undefined && number > most) throw new TypeError(`must be at most "${format(most)}"`);
   };
 }
 

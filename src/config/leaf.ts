@@ -8,7 +8,7 @@
  */
 import convict from "convict";
 import "./formats.ts";
-import { formatDuration, formatSize } from "./units.ts";
+import { durationRule, formatDuration, formatSize, sizeRule } from "./units.ts";
 
 /** A schema that is not usable: it uses an unknown format, or its own default is not valid. */
 export class SchemaError extends Error {}
@@ -22,6 +22,8 @@ export interface Leaf {
   readonly env?: string | undefined;
   readonly nullable?: boolean | undefined;
   readonly sensitive?: boolean | undefined;
+  /** Largest duration or size, both ends included. */
+  readonly max?: number | undefined;
   /** Word for the type column of option tables, where the format is a function. */
   readonly type?: string | undefined;
   /** Schema of what is inside: of `holdfast-list`, `holdfast-map` and `holdfast-object`. */
@@ -74,9 +76,9 @@ function requirement(leaf: Leaf): string {
   if (Array.isArray(leaf.format)) return `one of ${leaf.format.map((word) => JSON.stringify(word)).join(", ")}`;
   switch (kindOf(leaf)) {
     case "holdfast-duration":
-      return 'a duration with a unit: "250ms", "55s", "5m", "1h" or "off"';
+      return durationRule(leaf.max);
     case "holdfast-size":
-      return 'a size with a unit: "512B", "64KiB", "2MiB", "1GiB" or "off"';
+      return sizeRule(leaf.max);
     case "string":
       return "a string";
     case "number":
@@ -196,7 +198,9 @@ export function defaultOf(leaf: Leaf): LeafResult | undefined {
 /** What a JSON value means for the field. */
 export function fromJson(leaf: Leaf, given: unknown): LeafResult {
   if (given === null && leaf.nullable === true) return { value: null };
-  if (!hasType(leaf, given)) return { allowed: allowedBy(leaf, given) };
+  // JSON has no infinite numbers, but JSON.parse makes them of 1e400.
+  const isInfinite = typeof given === "number" && !Number.isFinite(given);
+  if (isInfinite || !hasType(leaf, given)) return { allowed: allowedBy(leaf, given) };
   const config = single({ ...leaf, env: undefined }, {});
   config.set("value", given);
   return checked(leaf, config);

@@ -242,9 +242,14 @@ function withoutEnv(schema: SchemaTree): SchemaTree {
   );
 }
 
-/** A value as a fault shows it: short, and without the credentials of a URL. */
+/** A value as a fault shows it: short, and without the credentials, the query and the fragment of a URL. */
 export function show(value: unknown): string {
-  const text = (JSON.stringify(value) ?? String(value)).replace(/\/\/[^/?#@"\s]*@/g, "//***@");
+  // What JSON.parse makes of 1e400.
+  if (value === Number.POSITIVE_INFINITY) return "a number above 1.8e308";
+  if (value === Number.NEGATIVE_INFINITY) return "a number below -1.8e308";
+  const text = (JSON.stringify(value) ?? String(value))
+    .replace(/\/\/[^/?#@"\s]*@/g, "//***@")
+    .replace(/[?#][^"\s]*/g, (tail) => tail.replace(/([?&;#])([^=&;#]*=)?[^&;#]+/g, "$1$2***"));
   return text.length > 80 ? `${text.slice(0, 77)}…` : text;
 }
 

@@ -127,7 +127,9 @@ const SERVICE = /^[A-Za-z0-9][A-Za-z0-9._-]{0,127}$/;
 
 function isCollectorUrl(value: unknown): boolean {
   const url = typeof value === "string" ? URL.parse(value) : null;
-  return url !== null && /^https?:$/.test(url.protocol) && url.username === "" && url.password === "";
+  if (url === null || !/^https?:$/.test(url.protocol)) return false;
+  // Paths are added to it, so it ends before a query; and what is secret in either would be shown with the values.
+  return [url.username, url.password, url.search, url.hash].every((part) => part === "");
 }
 
 const upstream = passing((value) => {
@@ -488,7 +490,7 @@ export const sidecarSchema: convict.Schema<SidecarJson> = {
         nullable: true,
         format: passing(
           isCollectorUrl,
-          'must be the base URL of a collector, without credentials: "http://localhost:4318"',
+          'must be the base URL of a collector, without credentials and query: "http://localhost:4318"',
         ),
         type: "URL",
         env: "HOLDFAST_TELEMETRY_OTLP_ENDPOINT",

@@ -150,3 +150,49 @@ test("an older Node.js is told so in one line, before anything else is loaded", 
     assert.equal(code, isOld ? 1 : 0);
   }
 });
+
+test("a variable that starts with HOLDFAST_ and means nothing is a fault, with the nearest that does", async (t) => {
+  const env = {
+    HOLDFAST_LOGLEVEL: "debug",
+    HOLDFAST_PASSWORD: "secret",
+    HOLDFAST_EMPTY: "",
+    HOLDFAST_LOG_LEVEL: "warn",
+    // What Kubernetes sets for services named holdfast and holdfast-orders.
+    HOLDFAST_SERVICE_HOST: "10.0.0.1",
+    HOLDFAST_SERVICE_PORT_HTTP: "80",
+    HOLDFAST_PORT: "tcp://10.0.0.1:80",
+    HOLDFAST_ORDERS_PORT_80_TCP_ADDR: "10.0.0.1",
+  };
+  assert.deepEqual(await checked(t, GOOD, { env }), {
+    code: 2,
+    stdout: "",
+    stderr: [
+      "environment HOLDFAST_LOGLEVEL: no such variable; did you mean HOLDFAST_LOG_LEVEL?",
+      "environment HOLDFAST_PASSWORD: no such variable; docs/configuration.md names every one",
+      "2 faults",
+      "",
+    ].join("\n"),
+  });
+  const named = { ...GOOD, plugins: [{ use: "./named.js" }] };
+  const folder = folderWith(t, { "sidecar.json": named, "named.js": OWN.replace("OWN_TOKEN", "HOLDFAST_OWN_TOKEN") });
+  const sink = { write: () => true };
+  const options = { json: false, env: { HOLDFAST_OWN_TOKEN: "x" }, stdout: sink, stderr: sink };
+  assert.equal(await check(path.join(folder, "sidecar.json"), options), 0);
+});
+
+test("variables of OpenTelemetry that would be ignored are warned of, without their values", async (t) => {
+  const env = { OTEL_TRACES_SAMPLER: "sometimes", OTEL_EXPORTER_OTLP_HEADERS: "secret" };
+  const { code, stdout, stderr } = await checked(t, GOOD, { env });
+  assert.equal(code, 0);
+  assert.match(stdout, /no faults\n$/);
+  const [sampler = "", headers = "", ...rest] = stderr.split("\n");
+  assert.match(
+    sampler,
+    /^warning: environment variable OTEL_TRACES_SAMPLER must be one of always_on, .*; it is ignored$/,
+  );
+  assert.match(headers, /^warning: environment variable OTEL_EXPORTER_OTLP_HEADERS must be .*; it is ignored$/);
+  assert.deepEqual(rest, [""]);
+  const { warnings } = JSON.parse((await checked(t, GOOD, { env, json: true })).stdout) as { warnings: string[] };
+  assert.equal(warnings.length, 2);
+  assert.deepEqual(JSON.parse((await checked(t, GOOD, { json: true })).stdout).warnings, []);
+});

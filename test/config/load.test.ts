@@ -296,7 +296,7 @@ test("a fault of the environment names the variable; nothing is guessed from its
     'environment HOLDFAST_TELEMETRY_TRACES_EXPORTERS: telemetry.traces.exporters: "otlp,jaeger" is not valid; must be a list of different words out of "otlp", "console", "none"',
     'environment HOLDFAST_LOG_ACCESS: log.access: "nope" is not valid; must be true or false',
     'environment HOLDFAST_LIMITS_FIELDS: limits.fields: "12 fields" is not valid; must be a whole number from 1 to 10000',
-    'environment HOLDFAST_DRAIN_DEADLINE: drain.deadline: "30" is not valid; must be a duration with a unit: "250ms", "55s", "5m", "1h" or "off"',
+    'environment HOLDFAST_DRAIN_DEADLINE: drain.deadline: "30" is not valid; must be a duration with a unit: "250ms", "55s", "5m", "1h"',
     'environment HOLDFAST_INBOUND_UPSTREAM: inbound.upstream: no backend is named "inventory"; there are no backends',
   ]);
 });
@@ -390,4 +390,41 @@ test("a fault never repeats the credentials of a URL", async (t) => {
   assert.match(text, /inbound\.upstream: "http:\/\/\*\*\*@host" is not valid; must not carry credentials/);
   assert.match(text, /telemetry\.otlp\.endpoint: "https:\/\/\*\*\*@collector" is not valid/);
   assert.doesNotMatch(text, /hunter2/);
+});
+
+test("a fault never repeats what stands in the query or fragment of a URL", async (t) => {
+  const telemetry = (endpoint: string): object => ({ ...MINIMAL, telemetry: { otlp: { endpoint } } });
+  for (const [endpoint, shown] of [
+    ["http://user:secret@x:4318/?key=secretpw", "http://***@x:4318/?key=***"],
+    ["http://x/?secret&b=secret#secret", "http://x/?***&b=***#***"],
+    ["x/?a=secret=secret;b=secret", "x/?a=***;b=***"],
+  ] as const) {
+    const [line = ""] = await faults(t, telemetry(endpoint));
+    assert.ok(line.includes(`telemetry.otlp.endpoint: "${shown}" is not valid`), line);
+    assert.doesNotMatch(line, /secret/);
+  }
+});
+
+test("a number that is too large for JSON's readers is named as that", async (t) => {
+  const text = JSON.stringify({ ...MINIMAL, limits: { fields: 5 } }).replace("5}", "1e400}");
+  assert.deepEqual(await faults(t, text), [
+    `sidecar.json:1:${text.indexOf("1e400") + 1}: limits.fields: a number above 1.8e308 is not valid; must be a whole number from 1 to 10000`,
+  ]);
+});
+
+test('"off" is offered only where it is allowed', async (t) => {
+  const lines = await faults(t, {
+    ...MINIMAL,
+    limits: { head: "big", replay: 5 },
+    drain: { deadline: "soon", idleGrace: "700h" },
+    backends: { a: { address: "a", keepaliveTime: "soon" } },
+  });
+  const allowed = Object.fromEntries(lines.map((line) => [/: ([\w.]+): /.exec(line)?.[1], line.split("; ")[1]]));
+  assert.deepEqual(allowed, {
+    "limits.head": 'must be a size with a unit: "512B", "64KiB", "2MiB", "1GiB"',
+    "limits.replay": 'must be a size with a unit: "512B", "64KiB", "2MiB", "1GiB"',
+    "drain.deadline": 'must be a duration with a unit: "250ms", "55s", "5m", "1h"',
+    "drain.idleGrace": 'must be at most "24h"',
+    "backends.a.keepaliveTime": 'must be a duration with a unit: "250ms", "55s", "5m", "1h" or "off"',
+  });
 });
