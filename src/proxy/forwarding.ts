@@ -104,7 +104,7 @@ export function keepAliveValue(
 ): string | undefined {
   const { idleTimeoutMs, agreedTimeoutMs, maxRequests, maxAgeMs } = connection.keepAlive;
   let keptMs = Math.min(idleTimeoutMs, agreedTimeoutMs);
-  // An idle connection closes at its age limit too, whichever comes first.
+  // Past its age an upstream connection closes; downstream, who leaves by itself before then spares the close.
   if (maxAgeMs !== Number.POSITIVE_INFINITY) keptMs = Math.min(keptMs, maxAgeMs - connection.ageMs);
   const seconds = Number.isFinite(keptMs) ? Math.floor(keptMs / 1000) : 0;
   const timeout = seconds >= 1 ? timeoutText(seconds) : undefined;
