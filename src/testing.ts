@@ -132,12 +132,12 @@ export async function startTestSidecar(options: TestSidecarOptions = {}): Promis
     });
     return {
       get inbound() {
-        return url(sidecar.addresses.inbound, "inbound");
+        return url(sidecar.addresses.inbound, "inbound", loaded.config.inbound?.tls !== undefined);
       },
       get outbound() {
-        return url(sidecar.addresses.outbound, "outbound");
+        return url(sidecar.addresses.outbound, "outbound", loaded.config.outbound?.tls !== undefined);
       },
-      admin: url(sidecar.addresses.admin, "admin"),
+      admin: url(sidecar.addresses.admin, "admin", false),
       sidecar,
       log: lines,
       printed: () => printed,
@@ -152,9 +152,9 @@ export async function startTestSidecar(options: TestSidecarOptions = {}): Promis
   }
 }
 
-function url(address: HostPort | undefined, side: string): string {
+function url(address: HostPort | undefined, side: string, secure: boolean): string {
   if (address === undefined) throw new Error(`this test sidecar has no ${side} side`);
-  return `http://${address.host}:${address.port}`;
+  return `http${secure ? "s" : ""}://${address.host}:${address.port}`;
 }
 
 function collect(take: (text: string) => void): Writable {

@@ -288,6 +288,10 @@ test("floods of settings and pings, and frames that are wrong, end the connectio
     ["a frame that is too long", frame(FRAME.data, 0, 1, "x".repeat(16_385))],
     ["data on a stream that is not open", frame(FRAME.data, 0, 1, "x")],
     ["a header block that is not HPACK", frame(FRAME.headers, END_HEADERS, 1, "\xff\xff\xff\xff\xff")],
+    [
+      "a head in too many frames",
+      frame(FRAME.headers, 0, 1, hpack(GET)) + frame(FRAME.continuation, 0, 1, hpack([["x-a", "1"]])).repeat(9),
+    ],
     ["a window that overflows", frame(FRAME.window, 0, 0, uint32(0x7fffffff))],
   ];
   let closed = 0;

@@ -40,6 +40,18 @@ test("the scheme that the upstream is told is that of the connection, whatever :
   assert.deepEqual(valuesOf(origin.requests[0]!.fields, "x-forwarded-proto"), ["http"]);
 });
 
+test("outbound, :authority says where a request goes", async (t) => {
+  const origin = await httpOrigin(t);
+  const [here, there] = [new URL(origin.url).host, "inventory.internal"];
+  const routes = [{ host: there, upstream: origin.url }];
+  const sidecar = await testSidecar(t, { config: { outbound: { routes } } });
+  const session = await http2Peer(t, sidecar.outbound);
+  for (const authority of [here, there]) {
+    assert.equal((await ask(session, { ":path": "/", ":authority": authority })).status, 200);
+    assert.deepEqual(valuesOf(origin.requests.at(-1)!.fields, "host"), [authority]);
+  }
+});
+
 test("OPTIONS * stays what it is", async (t) => {
   const origin = await httpOrigin(t);
   const sidecar = await testSidecar(t, { upstream: origin.url });

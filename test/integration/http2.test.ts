@@ -30,8 +30,7 @@ async function setting(
     plugins: [{ plugin: watch.plugin }],
     config: { forwarder, ...(way === "tls" ? { inbound: { tls: files } } : {}), ...config },
   });
-  const inbound = way === "tls" ? sidecar.inbound.replace("http:", "https:") : sidecar.inbound;
-  return { watch, inbound, session: await http2Peer(t, inbound, { ca: ours.cert }) };
+  return { watch, inbound: sidecar.inbound, session: await http2Peer(t, sidecar.inbound, { ca: ours.cert }) };
 }
 
 function downstreamOf(watch: Observer): Connection {

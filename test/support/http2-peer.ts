@@ -86,7 +86,16 @@ export interface Frame {
 }
 
 /** Types of frames (RFC 9113 §6). */
-export const FRAME = { data: 0, headers: 1, reset: 3, settings: 4, ping: 6, goaway: 7, window: 8 } as const;
+export const FRAME = {
+  data: 0,
+  headers: 1,
+  reset: 3,
+  settings: 4,
+  ping: 6,
+  goaway: 7,
+  window: 8,
+  continuation: 9,
+} as const;
 /** Flags of frames. */
 export const END_STREAM = 0x1;
 export const END_HEADERS = 0x4;
