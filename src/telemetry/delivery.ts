@@ -12,14 +12,16 @@ import type { BatchSettings } from "./settings.ts";
 
 const LOG_INTERVAL_MS = 60_000;
 
-/** Logs failed deliveries, at most one line a minute. */
+/** Logs failed deliveries, at most one line a minute, and at the end how much was lost in all. */
 export class DeliveryLog {
   readonly #log: Pick<Logger, "warn">;
   readonly #signal: "spans" | "metrics";
   readonly #url: string;
   readonly #now: () => number;
   #lastAtMs = Number.NEGATIVE_INFINITY;
-  #failuresSince = 0;
+  #lostSince = 0;
+  #lost = 0;
+  #reason = "";
 
   /** @param now - milliseconds of a clock that never goes back */
   constructor(log: Pick<Logger, "warn">, signal: "spans" | "metrics", url: string, now = () => performance.now()) {
@@ -29,16 +31,25 @@ export class DeliveryLog {
     this.#now = now;
   }
 
-  failed(error: unknown): void {
-    this.#failuresSince++;
+  /** @param lost - spans, or exports of metrics, that were not delivered */
+  failed(error: unknown, lost: number): void {
+    this.#lost += lost;
+    this.#lostSince += lost;
+    this.#reason = reasonOf(error);
     if (this.#now() - this.#lastAtMs < LOG_INTERVAL_MS) return;
     this.#lastAtMs = this.#now();
-    const reason = reasonOf(error);
-    this.#log.warn(
-      { failures: this.#failuresSince, reason },
-      `telemetry: the collector at ${this.#url} does not take our ${this.#signal} (${reason}); traffic is not affected`,
-    );
-    this.#failuresSince = 0;
+    this.#warn(`does not take our ${this.#signal} (${this.#reason}); traffic is not affected`);
+  }
+
+  /** Nothing is sent any more: says how much was lost in all, if anything was. */
+  end(): void {
+    if (this.#lost === 0) return;
+    this.#warn(`did not take ${this.#lost} of our ${this.#signal} in all; the last reason: ${this.#reason}`);
+  }
+
+  #warn(what: string): void {
+    this.#log.warn({ lost: this.#lostSince, reason: this.#reason }, `telemetry: the collector at ${this.#url} ${what}`);
+    this.#lostSince = 0;
   }
 }
 
@@ -49,50 +60,39 @@ function reasonOf(error: unknown): string {
   return error.message === "" && "code" in error ? String(error.code) : error.message;
 }
 
+/** Told of spans that were lost: how many, and why. */
+export type SpansLost = (spans: number, cause: unknown) => void;
+
 /**
  * Sends spans in batches. Keeps at most `maxQueueSize` of them, the ones being sent not counted.
  *
- * @param onDropped - told how many spans were lost
- */
-export function batchedSpans(
-  exporter: SpanExporter,
-  settings: BatchSettings,
-  onDropped: (spans: number) => void,
-  onFailure: (error: unknown) => void,
-): SpanProcessor {
-  return new CountedBatches(exporter, settings, onDropped, onFailure);
-}
-
-/**
  * The SDK's batch processor knows how many spans it drops, but tells nobody. So its queue is counted here: in by
  * `onEnd`, out by the exporter's `export`, and what does not fit is not handed to it.
  */
-class CountedBatches implements SpanProcessor {
+export class CountedBatches implements SpanProcessor {
   readonly #batches: BatchSpanProcessor;
   readonly #exporter: SpanExporter;
   readonly #maxQueueSize: number;
-  readonly #onDropped: (spans: number) => void;
+  readonly #onLost: SpansLost;
+  readonly #queueFull: Error;
   #queued = 0;
+  /** Taken out of the queue, and not answered for yet. */
+  #underWay = 0;
   #isClosed = false;
+  #isAbandoned = false;
 
-  constructor(
-    exporter: SpanExporter,
-    settings: BatchSettings,
-    onDropped: (spans: number) => void,
-    onFailure: (error: unknown) => void,
-  ) {
+  constructor(exporter: SpanExporter, settings: BatchSettings, onLost: SpansLost) {
     this.#exporter = exporter;
     this.#maxQueueSize = settings.maxQueueSize;
-    this.#onDropped = onDropped;
+    this.#onLost = onLost;
+    this.#queueFull = new Error(`the queue of ${settings.maxQueueSize} spans is full`);
     this.#batches = new BatchSpanProcessor({
       exporter: {
         export: (spans, done) => {
           this.#queued -= spans.length;
+          this.#underWay += spans.length;
           exportSafely(exporter, spans, (result) => {
-            if (result.code !== ExportResultCode.SUCCESS) {
-              onDropped(spans.length);
-              onFailure(result.error);
-            }
+            this.#answered(spans.length, result);
             done(result);
           });
         },
@@ -108,8 +108,12 @@ class CountedBatches implements SpanProcessor {
   onStart(): void {}
 
   onEnd(span: ReadableSpan): void {
-    if (this.#isClosed || this.#queued >= this.#maxQueueSize) {
-      this.#onDropped(1);
+    if (this.#isClosed) {
+      this.#onLost(1, new Error("ended after the shutdown"));
+      return;
+    }
+    if (this.#queued >= this.#maxQueueSize) {
+      this.#onLost(1, this.#queueFull);
       return;
     }
     this.#queued++;
@@ -126,6 +130,20 @@ class CountedBatches implements SpanProcessor {
     await Promise.allSettled([this.#batches.shutdown()]);
     // Never rejects: NodeSDK would not wait for the metrics then.
     await Promise.allSettled([this.#exporter.shutdown()]);
+  }
+
+  /** Waits no longer: what is not delivered by now is lost. */
+  abandon(): void {
+    if (this.#isAbandoned) return;
+    this.#isClosed = true;
+    this.#isAbandoned = true;
+    const spans = this.#queued + this.#underWay;
+    if (spans > 0) this.#onLost(spans, new Error("not delivered in time"));
+  }
+
+  #answered(spans: number, result: ExportResult): void {
+    this.#underWay -= spans;
+    if (result.code !== ExportResultCode.SUCCESS && !this.#isAbandoned) this.#onLost(spans, result.error);
   }
 }
 

@@ -1,8 +1,9 @@
 /**
  * Every span, event, attribute and metric name in one place.
  *
- * Names outside `holdfast.*` and `http.conn.*`, but for `result` and `source`, are OpenTelemetry semantic conventions (1.44 or later) and stand here
- * as literals, because loading the conventions package costs memory and start time; a test compares them with it.
+ * Names outside `holdfast.*` and `http.conn.*`, but for `result` and `source`, are OpenTelemetry semantic conventions
+ * (1.44 or later) and stand here as literals, because loading the conventions package costs memory and start time; a
+ * test compares them with it.
  *
  * @module
  */

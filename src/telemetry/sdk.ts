@@ -13,7 +13,7 @@ import { NodeSDK } from "@opentelemetry/sdk-node";
 import { AlwaysOnSampler, type SpanExporter, type SpanProcessor, type TracerProvider } from "@opentelemetry/sdk-trace";
 import type { Filter, Logger } from "../plugin/api.ts";
 import { type ConsoleOutput, ConsoleSpanProcessor } from "./console-exporter.ts";
-import { batchedSpans, DeliveryLog, reportedMetrics } from "./delivery.ts";
+import { CountedBatches, DeliveryLog, reportedMetrics } from "./delivery.ts";
 import type { Instruments } from "./instruments.ts";
 import { instrumentsProducer } from "./metric-data.ts";
 import { SCOPE_NAME } from "./names.ts";
@@ -34,8 +34,11 @@ export interface SdkOptions {
 export interface Sdk {
   /** Records spans of one direction; `undefined` when nothing takes them. */
   readonly tracing: Filter | undefined;
-  /** Sends what is left, then stops. */
-  shutdown(): Promise<void>;
+  /**
+   * Sends what is left for at most `timeoutMs`, then stops. Spans that are not delivered by then count as dropped; the
+   * log says how many there were in all. Never rejects.
+   */
+  shutdown(timeoutMs: number): Promise<void>;
 }
 
 /** @throws whatever an exporter finds wrong with its settings */
@@ -44,10 +47,11 @@ export function startSdk(options: SdkOptions): Sdk {
   const { sampler, ratio } = settings.traces;
   const ids = new TraceIds();
   const resource = defaultResource().merge(resourceFromAttributes(settings.resource));
+  const spans = spanProcessors(options);
   const sdk = startNodeSdk({
     resource,
     ids,
-    spans: spanProcessors(options),
+    spans: spans.processors,
     metrics: metricReaders(options, resource),
   });
   return {
@@ -59,7 +63,13 @@ export function startSdk(options: SdkOptions): Sdk {
         sampled: sampledBy(sampler, ratio),
         knownMethods: settings.knownMethods,
       }),
-    shutdown: () => sdk.shutdown(),
+    async shutdown(timeoutMs) {
+      const timeout = Promise.withResolvers<void>();
+      const timer = setTimeout(timeout.resolve, timeoutMs);
+      await Promise.race([sdk.shutdown(), timeout.promise]);
+      clearTimeout(timer);
+      spans.abandon();
+    },
   };
 }
 
@@ -107,31 +117,41 @@ function startNodeSdk({ resource, ids, spans, metrics }: NodeSdkParts): StartedN
   };
 }
 
-function spanProcessors({ settings, instruments, log, output }: SdkOptions): SpanProcessor[] {
+interface SpanProcessors {
+  readonly processors: SpanProcessor[];
+  /** Nothing is waited for any more: counts and reports what was not delivered. */
+  abandon(): void;
+}
+
+function spanProcessors({ settings, instruments, log, output }: SdkOptions): SpanProcessors {
   const { exporters, batch, otlp } = settings.traces;
   const deliveries = new DeliveryLog(log, "spans", otlp.url);
   const dropped = instruments.droppedSpans.at("", () => ({}));
   const processors: SpanProcessor[] = [];
+  const batched: CountedBatches[] = [];
   for (const exporter of exporters) {
     switch (exporter) {
       case "console":
         processors.push(new ConsoleSpanProcessor(output));
         break;
-      case "otlp":
-        processors.push(
-          batchedSpans(
-            otlpTraces(otlp),
-            batch,
-            (spans) => {
-              dropped.value += spans;
-            },
-            (error) => deliveries.failed(error),
-          ),
-        );
+      case "otlp": {
+        const batches = new CountedBatches(otlpTraces(otlp), batch, (spans, cause) => {
+          dropped.value += spans;
+          deliveries.failed(cause, spans);
+        });
+        processors.push(batches);
+        batched.push(batches);
         break;
+      }
     }
   }
-  return processors;
+  return {
+    processors,
+    abandon() {
+      for (const batches of batched) batches.abandon();
+      deliveries.end();
+    },
+  };
 }
 
 function metricReaders({ settings, instruments, log, version }: SdkOptions, resource: Resource): MetricReader[] {
@@ -140,7 +160,7 @@ function metricReaders({ settings, instruments, log, version }: SdkOptions, reso
   const deliveries = new DeliveryLog(log, "metrics", otlp.url);
   return [
     new PeriodicExportingMetricReader({
-      exporter: reportedMetrics(otlpMetrics(otlp), (error) => deliveries.failed(error)),
+      exporter: reportedMetrics(otlpMetrics(otlp), (error) => deliveries.failed(error, 1)),
       exportIntervalMillis: intervalMs,
       metricProducers: [instrumentsProducer(instruments, resource, version)],
     }),

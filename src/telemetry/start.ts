@@ -46,7 +46,10 @@ export interface Telemetry {
   prometheusText(): Promise<PrometheusText | undefined>;
   /** Spans that were not delivered so far. */
   readonly droppedSpans: number;
-  /** Sends what is left and stops, within `timeoutMs` (default 2 s). Never rejects; safe to call twice. */
+  /**
+   * Sends what is left and stops, within `timeoutMs` (default 2 s). Spans that are not delivered by then count as
+   * dropped, and the log says how many. Never rejects; safe to call twice.
+   */
   shutdown(timeoutMs?: number): Promise<void>;
 }
 
@@ -106,11 +109,7 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
     const sdk = await loading;
     // Exchanges that are still under way must not start spans that nobody sends.
     tracing = passiveTraceFilter;
-    if (sdk === undefined) return;
-    const timeout = Promise.withResolvers<void>();
-    const timer = setTimeout(timeout.resolve, timeoutMs);
-    await Promise.race([sdk.shutdown(), timeout.promise]);
-    clearTimeout(timer);
+    await sdk?.shutdown(timeoutMs);
   }
 
   return {

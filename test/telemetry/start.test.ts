@@ -256,7 +256,7 @@ test("before the SDK is loaded requests pass untouched and metrics count", async
   );
 });
 
-test("a collector that is down: nothing throws, spans are counted as dropped, one warning", async (t) => {
+test("a collector that is down: nothing throws, spans are counted as dropped, one warning and their number at the end", async (t) => {
   const gone = createServer().listen(0, "127.0.0.1");
   await once(gone, "listening");
   const endpoint = `http://127.0.0.1:${(gone.address() as AddressInfo).port}`;
@@ -276,11 +276,10 @@ test("a collector that is down: nothing throws, spans are counted as dropped, on
   for (let index = 0; index < 20; index++) driver.run(exchangeFacts(), connection);
   await telemetry.shutdown(20_000);
   assert.equal(telemetry.droppedSpans, 41);
-  assert.equal(warnings.length, 1);
-  assert.match(
-    warnings[0] ?? "",
-    new RegExp(`collector at ${endpoint}/v1/traces does not take our spans \\(.*ECONNREFUSED`),
-  );
+  assert.equal(warnings.length, 2);
+  const where = `collector at ${endpoint}/v1/traces`;
+  assert.match(warnings[0] ?? "", new RegExp(`${where} does not take our spans \\(.*ECONNREFUSED`));
+  assert.match(warnings[1] ?? "", new RegExp(`${where} did not take 41 of our spans in all`));
   assert.match((await telemetry.prometheusText())!.body, /\nholdfast_telemetry_dropped_spans_total 41\n/);
 });
 
@@ -291,15 +290,15 @@ test("a collector that refuses: spans are dropped", async (t) => {
   driver.run(exchangeFacts(), connectionFacts());
   await telemetry.shutdown(20_000);
   assert.equal(telemetry.droppedSpans, 3);
-  assert.equal(warnings.filter((line) => line.includes("spans")).length, 1);
+  assert.equal(warnings.filter((line) => line.includes("does not take our spans")).length, 1);
+  assert.equal(warnings.filter((line) => line.includes("did not take 3 of our spans")).length, 1);
   assert.equal(warnings.filter((line) => line.includes("metrics")).length, 1);
 });
 
-test("a collector that never answers: memory is bounded and the shutdown does not wait for it", async (t) => {
+test("a collector that never answers: memory is bounded, the shutdown does not wait for it, the log says what is lost", async (t) => {
   const collector = new Collector(t, () => {});
-  const { telemetry, driver } = start(t, await collector.listen(), {
+  const { telemetry, driver, warnings } = start(t, await collector.listen(), {
     env: {
-      OTEL_EXPORTER_OTLP_TIMEOUT: "500",
       OTEL_BSP_MAX_QUEUE_SIZE: "8",
       OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "4",
       OTEL_METRICS_EXPORTER: "none",
@@ -310,7 +309,12 @@ test("a collector that never answers: memory is bounded and the shutdown does no
   for (let index = 0; index < 100; index++) driver.run(exchangeFacts(), connection);
   // 201 spans: four are being sent, eight wait.
   assert.equal(telemetry.droppedSpans, 189);
+  assert.equal(warnings.length, 1);
+  assert.match(warnings[0] ?? "", /does not take our spans \(the queue of 8 spans is full\)/);
   await telemetry.shutdown(1);
+  assert.equal(telemetry.droppedSpans, 201);
+  assert.equal(warnings.length, 2);
+  assert.match(warnings[1] ?? "", /did not take 201 of our spans in all; the last reason: not delivered in time/);
 });
 
 test("a wrong endpoint is one error in the log; traffic and metrics go on", async (t) => {
