@@ -5,7 +5,8 @@
  */
 import { HOLDFAST_AT_64 } from "./scenarios/all.ts";
 import type { Metric, ScenarioName, ScenarioResult } from "./scenarios/scenario.ts";
-import { difference, medianOf, ratio } from "./summary.ts";
+import { median } from "./statistics.ts";
+import { differences, figures, ratios } from "./summary.ts";
 
 /** How a figure is written. */
 export type ReachUnit = "×" | "µs" | "ms" | "KiB" | "MB" | "spans";
@@ -18,8 +19,8 @@ export interface Reach {
   /** The figure must be at most this; with `atLeast`, at least this. */
   readonly limit: number;
   readonly atLeast?: boolean;
-  /** `undefined`: what it takes was not measured. */
-  figure(result: ScenarioResult): number | undefined;
+  /** In each round; none when what it takes was not measured. */
+  figures(result: ScenarioResult): readonly number[];
 }
 
 /** A figure and whether it was reached. */
@@ -29,24 +30,26 @@ export interface Reached {
   readonly unit: ReachUnit;
   readonly limit: number;
   readonly atLeast: boolean;
+  /** Median of the rounds, and the lowest and highest of them. */
   readonly figure: number;
+  readonly lowest: number;
+  readonly highest: number;
+  /** Whether the median is within the limit. */
   readonly holds: boolean;
 }
 
 const times =
-  (metric: Metric, subject: string, other: string): Reach["figure"] =>
+  (metric: Metric, subject: string, other: string): Reach["figures"] =>
   (result) =>
-    ratio(result, metric, subject, other);
+    ratios(result, metric, subject, other);
 const more =
-  (metric: Metric, subject: string, other: string): Reach["figure"] =>
+  (metric: Metric, subject: string, other: string): Reach["figures"] =>
   (result) =>
-    difference(result, metric, subject, other);
+    differences(result, metric, subject, other);
 const value =
-  (metric: Metric, subject: string, divisor = 1): Reach["figure"] =>
-  (result) => {
-    const found = medianOf(result, subject, metric);
-    return found === undefined ? undefined : found / divisor;
-  };
+  (metric: Metric, subject: string, divisor = 1): Reach["figures"] =>
+  (result) =>
+    figures(result, metric, subject).map((each) => each / divisor);
 
 /** Every figure to reach. */
 export const REACH: readonly Reach[] = [
@@ -64,7 +67,7 @@ export const REACH: readonly Reach[] = [
     unit: "spans",
     limit: 1.99,
     atLeast: true,
-    figure: value("spansPerRequest", "holdfast-traced"),
+    figures: value("spansPerRequest", "holdfast-traced"),
   },
   {
     ...cpu("small-1024", "holdfast", HOLDFAST_AT_64, 1.15),
@@ -75,14 +78,14 @@ export const REACH: readonly Reach[] = [
     text: "CPU per request that 20 no-op plugins add",
     unit: "µs",
     limit: 1.5,
-    figure: more("cpuMicros", "holdfast-20-no-op", "holdfast"),
+    figures: more("cpuMicros", "holdfast-20-no-op", "holdfast"),
   },
   {
     scenario: "plugins",
     text: "CPU per request that 20 plugins without hooks add (none; the limit is what one run can tell apart)",
     unit: "µs",
     limit: 0.3,
-    figure: more("cpuMicros", "holdfast-20-without-hooks", "holdfast"),
+    figures: more("cpuMicros", "holdfast-20-without-hooks", "holdfast"),
   },
   { ...cpu("large", "holdfast", "nginx", 1.5), text: "CPU per byte of 1 MiB responses, to nginx" },
   {
@@ -90,29 +93,29 @@ export const REACH: readonly Reach[] = [
     text: "99th percentile of latency above HAProxy's",
     unit: "ms",
     limit: 0.5,
-    figure: more("p99Ms", "holdfast", "haproxy"),
+    figures: more("p99Ms", "holdfast", "haproxy"),
   },
   {
     scenario: "idle",
     text: "memory per idle connection",
     unit: "KiB",
     limit: 12,
-    figure: value("bytesPerConnection", "holdfast", 1024),
+    figures: value("bytesPerConnection", "holdfast", 1024),
   },
-  { scenario: "start", text: "start to first answer", unit: "ms", limit: 250, figure: value("startMs", "holdfast") },
+  { scenario: "start", text: "start to first answer", unit: "ms", limit: 250, figures: value("startMs", "holdfast") },
   {
     scenario: "memory",
     text: "memory of an empty process, telemetry loaded",
     unit: "MB",
     limit: 95,
-    figure: value("residentBytes", "holdfast", 1e6),
+    figures: value("residentBytes", "holdfast", 1e6),
   },
   {
     scenario: "memory",
     text: "memory of an empty process, telemetry off",
     unit: "MB",
     limit: 70,
-    figure: value("residentBytes", "holdfast-telemetry-off", 1e6),
+    figures: value("residentBytes", "holdfast-telemetry-off", 1e6),
   },
 ];
 
@@ -122,16 +125,19 @@ function cpu(scenario: ScenarioName, subject: string, other: string, limit: numb
     text: `CPU per request, to ${other}`,
     unit: "×",
     limit,
-    figure: times("cpuMicros", subject, other),
+    figures: times("cpuMicros", subject, other),
   };
 }
 
 /** Compares what was measured with what is to be reached; figures that were not measured are left out. */
 export function compare(results: readonly ScenarioResult[]): Reached[] {
-  return REACH.flatMap(({ scenario, text, unit, limit, atLeast = false, figure: read }) => {
+  return REACH.flatMap(({ scenario, text, unit, limit, atLeast = false, figures: read }) => {
     const result = results.find(({ name }) => name === scenario);
-    const figure = result && read(result);
+    const found = result === undefined ? [] : read(result);
+    const figure = median(found);
     if (figure === undefined) return [];
-    return [{ scenario, text, unit, limit, atLeast, figure, holds: atLeast ? figure >= limit : figure <= limit }];
+    const holds = atLeast ? figure >= limit : figure <= limit;
+    const [lowest, highest] = [Math.min(...found), Math.max(...found)];
+    return [{ scenario, text, unit, limit, atLeast, figure, lowest, highest, holds }];
   });
 }

@@ -23,31 +23,31 @@ export function summarize(result: ScenarioResult): Row[] {
   return subjects.map((subject) => {
     const values: Partial<Record<Metric, number>> = {};
     for (const metric of result.metrics) {
-      const value = medianOf(result, subject, metric);
+      const value = median(figures(result, metric, subject));
       if (value !== undefined) values[metric] = value;
     }
     return {
       subject,
       values,
-      toNginx: ratio(result, first, subject, "nginx"),
-      toHaproxy: ratio(result, first, subject, "haproxy"),
+      toNginx: median(ratios(result, first, subject, "nginx")),
+      toHaproxy: median(ratios(result, first, subject, "haproxy")),
     };
   });
 }
 
-/** Median of a metric over the rounds; `undefined`: it was not measured. */
-export function medianOf(result: ScenarioResult, subject: string, metric: Metric): number | undefined {
-  return median(pairs(result, metric, subject, subject).map(([value]) => value));
+/** A metric in each round in which it was measured. */
+export function figures(result: ScenarioResult, metric: Metric, subject: string): number[] {
+  return pairs(result, metric, subject, subject).map(([value]) => value);
 }
 
-/** Median over the rounds of one subject's value divided by another's in the same round. */
-export function ratio(result: ScenarioResult, metric: Metric, subject: string, other: string): number | undefined {
-  return median(pairs(result, metric, subject, other).map(([one, two]) => one / two));
+/** In each round one subject's value divided by another's. */
+export function ratios(result: ScenarioResult, metric: Metric, subject: string, other: string): number[] {
+  return pairs(result, metric, subject, other).map(([one, two]) => one / two);
 }
 
-/** Median over the rounds of one subject's value less another's in the same round. */
-export function difference(result: ScenarioResult, metric: Metric, subject: string, other: string): number | undefined {
-  return median(pairs(result, metric, subject, other).map(([one, two]) => one - two));
+/** In each round one subject's value less another's. */
+export function differences(result: ScenarioResult, metric: Metric, subject: string, other: string): number[] {
+  return pairs(result, metric, subject, other).map(([one, two]) => one - two);
 }
 
 function pairs({ samples }: ScenarioResult, metric: Metric, subject: string, other: string): [number, number][] {

@@ -46,11 +46,12 @@ export function scenarioTable(result: ScenarioResult): string {
 export function reachTable(reached: readonly Reached[]): string {
   const figure = (value: number, unit: Reached["unit"]) => `${value.toFixed(2)} ${unit}`;
   return table(
-    ["scenario", "figure", "measured", "to reach", ""],
+    ["scenario", "figure", "measured", "in each round", "to reach", ""],
     reached.map((each) => [
       each.scenario,
       each.text,
       figure(each.figure, each.unit),
+      `${each.lowest.toFixed(2)} to ${each.highest.toFixed(2)}`,
       `${each.atLeast ? "≥" : "≤"} ${figure(each.limit, each.unit)}`,
       each.holds ? "yes" : "**no**",
     ]),

@@ -61,12 +61,12 @@ test("ratios are those of one round, and the median of them", () => {
 });
 
 test("figures to reach hold up to their limit, and are left out when they were not measured", () => {
-  const reached = compare([scenario({ holdfast: [13.5], nginx: [10], haproxy: [9] })]);
+  const reached = compare([scenario({ holdfast: [13.5, 20, 5], nginx: [10, 10, 10], haproxy: [9, 10, 5] })]);
   assert.deepEqual(
-    reached.map(({ figure, limit, holds }) => [figure, limit, holds]),
+    reached.map(({ figure, lowest, highest, limit, holds }) => [figure, lowest, highest, limit, holds]),
     [
-      [1.35, 1.35, true],
-      [1.5, 1.35, false],
+      [1.35, 0.5, 2, 1.35, true],
+      [1.5, 1, 2, 1.35, false],
     ],
   );
   assert.ok(REACH.length > reached.length);
