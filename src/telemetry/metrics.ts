@@ -64,7 +64,8 @@ class OriginSeries {
   readonly attributes: SeriesAttributes;
   readonly active = new Map<string, NumberSeries>();
   readonly durations = new DurationSeries();
-  readonly open: { active?: NumberSeries; idle?: NumberSeries } = {};
+  openActive: NumberSeries | undefined;
+  openIdle: NumberSeries | undefined;
   readonly idleTimeouts: { configured?: NumberSeries | undefined; hint?: NumberSeries | undefined } = {};
 
   constructor(key: string, attributes: SeriesAttributes) {
@@ -82,10 +83,15 @@ class Recorder {
   readonly #origins = new Map<string, OriginSeries>();
   #lastOrigin: Origin | undefined;
   #lastOriginSeries: OriginSeries | undefined;
-  readonly #serverActive = { http: new Map<string, NumberSeries>(), https: new Map<string, NumberSeries>() };
-  readonly #serverDurations = { http: new DurationSeries(), https: new DurationSeries() };
-  readonly #downstreamOpen: { active?: NumberSeries; idle?: NumberSeries } = {};
-  readonly #idleAtReuse: { downstream?: HistogramSeries; upstream?: HistogramSeries } = {};
+  // Fields, not objects with a key for each: these are read for every exchange.
+  readonly #httpActive = new Map<string, NumberSeries>();
+  readonly #httpsActive = new Map<string, NumberSeries>();
+  readonly #httpDurations = new DurationSeries();
+  readonly #httpsDurations = new DurationSeries();
+  #downstreamActive: NumberSeries | undefined;
+  #downstreamIdle: NumberSeries | undefined;
+  #downstreamIdleAtReuse: HistogramSeries | undefined;
+  #upstreamIdleAtReuse: HistogramSeries | undefined;
 
   constructor(instruments: Instruments, options: MetricsOptions) {
     this.instruments = instruments;
@@ -126,14 +132,15 @@ class Recorder {
   }
 
   serverActive(method: string, scheme: "http" | "https"): NumberSeries {
-    const known = this.#serverActive[scheme].get(method);
+    const ofScheme = scheme === "http" ? this.#httpActive : this.#httpsActive;
+    const known = ofScheme.get(method);
     if (known !== undefined) return known;
     const series = this.instruments.serverActiveRequests.at(`${this.direction} ${method} ${scheme}`, () => ({
       [ATTR.httpRequestMethod]: method,
       [ATTR.urlScheme]: scheme,
       [ATTR.direction]: this.direction,
     }));
-    this.#serverActive[scheme].set(method, series);
+    ofScheme.set(method, series);
     return series;
   }
 
@@ -141,7 +148,8 @@ class Recorder {
     const { scheme, version } = exchange.request;
     const { status } = outcome;
     const error = outcome.error?.code ?? (status !== undefined && status >= 500 ? String(status) : "");
-    return this.#serverDurations[scheme].of(method, version, status, error, () =>
+    const durations = scheme === "http" ? this.#httpDurations : this.#httpsDurations;
+    return durations.of(method, version, status, error, () =>
       this.instruments.serverRequestDuration.at(
         `${this.direction} ${method} ${scheme} ${version} ${status} ${error}`,
         () => ({
@@ -189,25 +197,48 @@ class Recorder {
 
   open(connection: Connection, state: "active" | "idle"): NumberSeries {
     if (connection.side === "downstream") {
-      this.#downstreamOpen[state] ??= this.instruments.downstreamOpenConnections.at(
-        `${this.direction} ${state}`,
-        () => ({ [ATTR.httpConnectionState]: state, [ATTR.direction]: this.direction }),
-      );
-      return this.#downstreamOpen[state];
+      if (state === "active") {
+        this.#downstreamActive ??= this.#newDownstreamOpen(state);
+        return this.#downstreamActive;
+      }
+      this.#downstreamIdle ??= this.#newDownstreamOpen(state);
+      return this.#downstreamIdle;
     }
     const origin = this.origin(connection.origin);
-    origin.open[state] ??= this.instruments.clientOpenConnections.at(`${origin.key} ${state}`, () => ({
+    if (state === "active") {
+      origin.openActive ??= this.#newUpstreamOpen(origin, state);
+      return origin.openActive;
+    }
+    origin.openIdle ??= this.#newUpstreamOpen(origin, state);
+    return origin.openIdle;
+  }
+
+  #newDownstreamOpen(state: "active" | "idle"): NumberSeries {
+    return this.instruments.downstreamOpenConnections.at(`${this.direction} ${state}`, () => ({
+      [ATTR.httpConnectionState]: state,
+      [ATTR.direction]: this.direction,
+    }));
+  }
+
+  #newUpstreamOpen(origin: OriginSeries, state: "active" | "idle"): NumberSeries {
+    return this.instruments.clientOpenConnections.at(`${origin.key} ${state}`, () => ({
       [ATTR.httpConnectionState]: state,
       ...origin.attributes,
     }));
-    return origin.open[state];
   }
 
   reused(side: Side, idleMs: number): void {
-    this.#idleAtReuse[side] ??= this.instruments.connectionIdleAtReuse.at(`${this.direction} ${side}`, () =>
-      this.#ofSide(side),
-    );
-    this.#idleAtReuse[side].record(idleMs / 1000);
+    if (side === "downstream") {
+      this.#downstreamIdleAtReuse ??= this.#newIdleAtReuse(side);
+      this.#downstreamIdleAtReuse.record(idleMs / 1000);
+    } else {
+      this.#upstreamIdleAtReuse ??= this.#newIdleAtReuse(side);
+      this.#upstreamIdleAtReuse.record(idleMs / 1000);
+    }
+  }
+
+  #newIdleAtReuse(side: Side): HistogramSeries {
+    return this.instruments.connectionIdleAtReuse.at(`${this.direction} ${side}`, () => this.#ofSide(side));
   }
 
   closed(connection: Connection, reason: CloseReason): void {
