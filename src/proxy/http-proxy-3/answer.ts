@@ -102,7 +102,8 @@ export class Http1Answer implements Answer {
   }
 
   flushHead(): void {
-    this.response.flushHeaders();
+    // Not flushHeaders(): that writes a head without a body as UTF-8, and obs-text becomes something else.
+    this.response.write("", "latin1");
   }
 
   write(chunk: Buffer): boolean {

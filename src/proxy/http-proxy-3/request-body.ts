@@ -101,7 +101,8 @@ export class RequestBody extends Stream {
     }
     // node:http holds a head back for the first bytes of its body; those may depend on what the upstream says.
     setImmediate(() => {
-      if (this.#outgoing === outgoing) outgoing.flushHeaders();
+      // Not flushHeaders(): that writes a head without a body as UTF-8, and obs-text becomes something else.
+      if (this.#outgoing === outgoing && !outgoing.writableEnded) outgoing.write("", "latin1");
     });
     if (this.#reading) this.#replay(outgoing);
     else if (this.#expectsContinue) this.#awaitContinue(outgoing);
