@@ -100,7 +100,7 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
     telemetry,
     backends,
     sweep,
-    ownPorts: new Set(),
+    ownPorts: new Map(),
     instance: randomBytes(4).toString("hex"),
     started,
     failures,
@@ -177,8 +177,8 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
     });
     started.push(() => admin?.close());
     if (admin === undefined || failures.length > 0) throw startFailure(failures);
-    surroundings.ownPorts.add(admin.address.port);
-    if (outbound !== undefined) surroundings.ownPorts.add(outbound.address.port);
+    surroundings.ownPorts.set(admin.address.port, "admin");
+    if (outbound !== undefined) surroundings.ownPorts.set(outbound.address.port, "outbound");
 
     state = "running";
     const addresses = { inbound: inbound?.address, outbound: outbound?.address, admin: admin.address };
@@ -206,7 +206,7 @@ interface Surroundings extends SidecarOptions {
   readonly backends: Backends;
   readonly sweep: Sweep;
   /** Ports of this sidecar that must not be reached through it; filled as they are bound. */
-  readonly ownPorts: Set<number>;
+  readonly ownPorts: Map<number, "admin" | "outbound">;
   /** Tells this process from others of the same service, to recognise a loop. */
   readonly instance: string;
   /** What undoes each step of the start, in its order. */

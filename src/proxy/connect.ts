@@ -46,6 +46,9 @@ export interface SocketReader {
 /** One read of any plain socket; what is read is consumed or copied before the next. */
 const SHARED_BYTES = Buffer.allocUnsafeSlow(65_536);
 
+/** Ports of this sidecar that must not be reached through it, and what is there. */
+export type OwnPorts = ReadonlyMap<number, "admin" | "outbound">;
+
 /** What to open. */
 export interface ConnectOptions {
   readonly origin: Origin;
@@ -56,8 +59,7 @@ export interface ConnectOptions {
   readonly reader: SocketReader | undefined;
   /** How its name is looked up; `undefined`: as the system does it. */
   readonly lookup?: LookupFunction | undefined;
-  /** Ports of this sidecar that must not be reached through it: its admin API, its own outbound listener. */
-  readonly ownPorts?: ReadonlySet<number> | undefined;
+  readonly ownPorts?: OwnPorts | undefined;
 }
 
 /**
@@ -137,10 +139,9 @@ export function connect(
   });
   tcp.once("connect", () => {
     connectMs = performance.now() - startedAtMs - (dnsMs ?? 0);
-    if (options.ownPorts?.has(origin.port) && isThisMachine(tcp)) {
-      // Whoever can reach the sidecar could reach what is only for this machine (or us, again and again).
-      const where = `${origin.host}:${origin.port}`;
-      fail(new HoldfastError("HF_NO_ROUTE", `${where} is this sidecar itself, which is not reached through itself`));
+    const own = options.ownPorts?.get(origin.port);
+    if (own !== undefined && isThisMachine(tcp)) {
+      fail(ownPortError(origin, own));
       return;
     }
     if (security === undefined) {
@@ -170,6 +171,14 @@ export function connect(
       succeed(tlsSocket!);
     });
   });
+}
+
+/** Whoever can reach the sidecar could reach what is for this machine only, or us again and again. */
+function ownPortError(origin: Origin, own: "admin" | "outbound"): HoldfastError {
+  const where = `${origin.host}:${origin.port}`;
+  return own === "admin"
+    ? new HoldfastError("HF_NO_ROUTE", `${where} is this sidecar's admin API, which is not reached through it`)
+    : new HoldfastError("HF_LOOP", `${where} is this sidecar itself; check outbound.routes and unmatched`);
 }
 
 /** Whether both ends of the connection are on this machine. */

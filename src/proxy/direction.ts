@@ -8,6 +8,7 @@ import type { HostPort, Limits, ListenerTls, UpstreamTls } from "../config/sidec
 import { HoldfastError } from "../errors.ts";
 import type { Direction, Logger } from "../plugin/api.ts";
 import type { Chain } from "../plugin/chain.ts";
+import type { OwnPorts } from "./connect.ts";
 import { ProxyConnection } from "./connection.ts";
 import type { ExchangeSurroundings } from "./exchange.ts";
 import type { Forwarder, ForwarderFactory } from "./forwarder.ts";
@@ -47,7 +48,7 @@ export interface DirectionOptions {
   /** How names of upstreams are looked up; `undefined`: as the system does it. */
   readonly lookup: LookupFunction | undefined;
   /** Ports of this sidecar that must not be reached through it. */
-  readonly ownPorts: ReadonlySet<number>;
+  readonly ownPorts: OwnPorts;
   /** TLS settings of backends and origins, by name. */
   readonly tls: ReadonlyMap<string, UpstreamTls>;
   readonly sweep: Sweep;

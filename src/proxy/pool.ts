@@ -8,7 +8,7 @@ import { HoldfastError } from "../errors.ts";
 import type { Backend, Direction, Origin, Pool, ReusePolicy } from "../plugin/api.ts";
 import type { Chain } from "../plugin/chain.ts";
 import { lastClock, readClock } from "./clock.ts";
-import { connect, type SocketReader, type TlsOrigin } from "./connect.ts";
+import { connect, type OwnPorts, type SocketReader, type TlsOrigin } from "./connect.ts";
 import { ProxyConnection } from "./connection.ts";
 
 /** What a pool is made for. */
@@ -24,7 +24,7 @@ export interface PoolOptions {
   /** How its name is looked up; `undefined`: as the system does it. */
   readonly lookup?: LookupFunction | undefined;
   /** See `ConnectOptions`. */
-  readonly ownPorts?: ReadonlySet<number> | undefined;
+  readonly ownPorts?: OwnPorts | undefined;
   /** Told of every connection as it opens. */
   readonly onOpen: (connection: ProxyConnection) => void;
 }

@@ -10,7 +10,7 @@ import tls from "node:tls";
 import type { UpstreamTls } from "../config/sidecar-config.ts";
 import type { Direction, Route } from "../plugin/api.ts";
 import type { Chain } from "../plugin/chain.ts";
-import type { TlsOrigin } from "./connect.ts";
+import type { OwnPorts, TlsOrigin } from "./connect.ts";
 import type { ProxyConnection } from "./connection.ts";
 import { OriginPool } from "./pool.ts";
 import { NameWatch } from "./resolve.ts";
@@ -33,7 +33,7 @@ export interface PoolsOptions {
   /** How names are looked up. Default: as the system does it. */
   readonly lookup?: LookupFunction | undefined;
   /** See `ConnectOptions`. */
-  readonly ownPorts?: ReadonlySet<number> | undefined;
+  readonly ownPorts?: OwnPorts | undefined;
   readonly onOpen: (connection: ProxyConnection) => void;
 }
 

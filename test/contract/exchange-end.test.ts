@@ -244,7 +244,7 @@ const WAYS: readonly Way[] = [
   {
     name: "a request body that takes too long",
     answer: () => {},
-    plugins: [{ use: "connection-limits", config: { requestTimeout: "50ms" } }],
+    plugins: [{ use: "connection-limits", config: { headTimeout: "50ms", requestTimeout: "50ms" } }],
     act: async ({ connect }) => {
       const peer = await connect();
       peer.send(POST.replace("5", "9"));

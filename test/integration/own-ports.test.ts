@@ -26,6 +26,6 @@ for (const forwarder of FORWARDERS) {
     const { host } = new URL(sidecar.outbound);
     const peer = await RawPeer.connect(t, sidecar.outbound);
     peer.send(`CONNECT ${host} HTTP/1.1\r\nHost: ${host}\r\n\r\n`);
-    assert.match(await peer.until((text) => text.includes("HF_NO_ROUTE")), /^HTTP\/1\.1 403 /);
+    assert.match(await peer.until((text) => text.includes("HF_LOOP")), /^HTTP\/1\.1 508 /);
   });
 }
