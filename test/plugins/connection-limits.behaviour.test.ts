@@ -142,7 +142,12 @@ for (const forwarder of FORWARDERS) {
   });
 
   test(`${forwarder}: 408 for a body that trickles; the upstream sees no whole request`, async (t) => {
-    const { origin, seen, connect } = await open(t, forwarder, { headTimeout: "150ms", requestTimeout: "150ms" }, () => {});
+    const { origin, seen, connect } = await open(
+      t,
+      forwarder,
+      { headTimeout: "150ms", requestTimeout: "150ms" },
+      () => {},
+    );
     const peer = await connect();
     peer.send("POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\ntrick");
     await assertRefused(peer, await peer.until((text) => text.endsWith("\n")), 408);
