@@ -165,6 +165,9 @@ function requestFraming(fields: FieldList, hop: HopFields, version: string, body
   }
   if (hasCoding) {
     if (version !== "1.1") throw new HoldfastError("HF_BAD_FRAMING", `Transfer-Encoding in an HTTP/${version} request`);
+    if (fields.getAll("transfer-encoding").includes("")) {
+      throw new HoldfastError("HF_BAD_FRAMING", "Transfer-Encoding is empty");
+    }
     if (hop.transferCodings.length !== 1 || hop.transferCodings[0] !== "chunked") {
       const last = hop.transferCodings.at(-1);
       const count = hop.transferCodings.filter((coding) => coding === "chunked").length;

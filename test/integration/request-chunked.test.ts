@@ -1,6 +1,7 @@
 import assert from "node:assert/strict";
 import test from "node:test";
 import { httpOrigin, valuesOf } from "../support/http-origin.ts";
+import { observer } from "../support/observer.ts";
 import { FORWARDERS, RawPeer, testSidecar } from "../support/peers.ts";
 
 const SMUGGLED = "GET /smuggled HTTP/1.1\r\nHost: a.example\r\n\r\n";
@@ -110,6 +111,20 @@ for (const forwarder of FORWARDERS) {
       // For a method that is expected to have a body, 0 says the same (RFC 9110 §8.6).
       assert.ok(["", "0"].includes(valuesOf(fields, "content-length").join()));
     }
+  });
+
+  test(`${forwarder}: an invalid body that comes along with its head is an exchange that failed`, async (t) => {
+    const origin = await httpOrigin(t);
+    const watch = observer();
+    const plugins = [{ plugin: watch.plugin }];
+    const sidecar = await testSidecar(t, { upstream: origin.url, plugins, config: { forwarder } });
+    const peer = await RawPeer.connect(t, sidecar.inbound);
+    peer.send(`${head("POST")}zz
+`);
+    assert.match(await peer.untilEnd(), /^HTTP\/1\.1 400 /);
+    const { outcome } = await watch.end();
+    assert.equal(outcome.error?.code, "HF_BAD_FRAMING");
+    assert.equal(outcome.status, 400);
   });
 
   test(`${forwarder}: chunk extensions are read over`, async (t) => {

@@ -73,6 +73,9 @@ export class Lane implements Steps, ResponseSink {
   #body: RequestBody = "none";
   #bodyRemaining = 0;
   #bodyChunks: ChunkedBody | undefined;
+  /** What was wrong with the body that came along with the head, until the exchange begins and can fail. */
+  #fault: HoldfastError | undefined;
+  #isAdmitted = false;
   /** The exchange is over but its request is not: what is left is read and dropped. */
   #dropping = false;
   /** Pieces of the request body that wait for a connection. */
@@ -259,10 +262,10 @@ export class Lane implements Steps, ResponseSink {
       this.#bodyChunks = framing.kind === "chunked" ? new ChunkedBody() : undefined;
       this.#kept = [];
       this.#keptBytes = 0;
+      this.#isAdmitted = false;
       if (at < bytes.length) at = this.#takeBody(bytes, at);
-      // A body that is no body at all was refused already.
-      if (this.#exchange !== exchange) return at;
     }
+    this.#isAdmitted = true;
     exchange.admit();
     return at;
   }
@@ -283,7 +286,8 @@ export class Lane implements Steps, ResponseSink {
       const fault = new HoldfastError("HF_BAD_FRAMING", `the chunked request body is not valid: ${chunks.fault}`);
       this.#over = true;
       if (this.#exchange === undefined) this.#refuse(fault);
-      else this.abort(this.#exchange, fault);
+      else if (this.#isAdmitted) this.abort(this.#exchange, fault);
+      else this.#fault = fault;
       return bytes.length;
     }
     if (chunks.prefix !== "") this.#piece(Buffer.from(chunks.prefix, "latin1"), 0);
@@ -330,7 +334,8 @@ export class Lane implements Steps, ResponseSink {
 
   admitted(exchange: ProxyExchange, error: HoldfastError | undefined, reply: Reply | undefined): void {
     if (exchange !== this.#exchange) return;
-    if (error !== undefined) this.#fail(exchange, error);
+    const failure = error ?? this.#fault;
+    if (failure !== undefined) this.#fail(exchange, failure);
     else if (reply !== undefined) this.#reply(exchange, reply);
     else exchange.attempt(false);
   }
