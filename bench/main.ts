@@ -159,7 +159,10 @@ function write(options: Options, result: Result): void {
     const mark = /(?<=<!-- result -->\n)[\s\S]*(?=<!-- \/result -->)/;
     writeFileSync(
       README,
-      readFileSync(README, "utf8").replace(mark, () => `\n![Bars for each scenario and peer](result.svg)\n\n${report(result)}\n\n`),
+      readFileSync(README, "utf8").replace(
+        mark,
+        () => `\n![Bars for each scenario and peer](result.svg)\n\n${report(result)}\n\n`,
+      ),
     );
   }
   if (result.reached.length > 0) say(`\n${reachTable(result.reached)}`);
