@@ -404,6 +404,14 @@ export function listElements(value: string): string[] {
 }
 
 /**
+ * Whether a comma-separated list is empty or has an empty element. That is valid (RFC 9110 §5.6.1), but parsers
+ * disagree on what it means, so it may not stand where the end of a message depends on it.
+ */
+export function hasEmptyElement(value: string): boolean {
+  return /(?:^|,)[ \t]*(?:,|$)/.test(value);
+}
+
+/**
  * Reads `Keep-Alive: timeout=60, max=100` in any order, case and quoting; what is not a whole number is ignored.
  * The unit is seconds on the wire, milliseconds here.
  */

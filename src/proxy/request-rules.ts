@@ -7,7 +7,7 @@ import { isIPv6 } from "node:net";
 import type { Limits } from "../config/sidecar-config.ts";
 import { HoldfastError } from "../errors.ts";
 import type { RequestHead } from "../plugin/api.ts";
-import { FieldList, type HopFields, isFieldValue, isToken, splitHopByHop } from "./headers.ts";
+import { FieldList, type HopFields, hasEmptyElement, isFieldValue, isToken, splitHopByHop } from "./headers.ts";
 
 /** How long a body waits for the upstream's word on `Expect: 100-continue` (RFC 9110 §10.1.1). */
 export const CONTINUE_TIMEOUT_MS = 1000;
@@ -165,8 +165,8 @@ function requestFraming(fields: FieldList, hop: HopFields, version: string, body
   }
   if (hasCoding) {
     if (version !== "1.1") throw new HoldfastError("HF_BAD_FRAMING", `Transfer-Encoding in an HTTP/${version} request`);
-    if (fields.getAll("transfer-encoding").includes("")) {
-      throw new HoldfastError("HF_BAD_FRAMING", "Transfer-Encoding is empty");
+    if (fields.getAll("transfer-encoding").some(hasEmptyElement)) {
+      throw new HoldfastError("HF_BAD_FRAMING", "Transfer-Encoding is empty or has an empty element");
     }
     if (hop.transferCodings.length !== 1 || hop.transferCodings[0] !== "chunked") {
       const last = hop.transferCodings.at(-1);

@@ -4,7 +4,7 @@
  * @module
  */
 import { HoldfastError } from "../errors.ts";
-import { FieldList, isFieldValue, isToken, listElements } from "./headers.ts";
+import { FieldList, hasEmptyElement, isFieldValue, isToken, listElements } from "./headers.ts";
 
 /** Whether a response with this status to this method has a body at all (RFC 9112 §6.3). */
 export function hasBody(method: string, status: number): boolean {
@@ -32,7 +32,9 @@ export function checkResponseHead(
   }
   const list = new FieldList(fields as string[]);
   const lengths = list.getAll("content-length");
-  const codings = list.getAll("transfer-encoding").flatMap(listElements);
+  const codingLines = list.getAll("transfer-encoding");
+  if (codingLines.some(hasEmptyElement)) throw bad("Transfer-Encoding is empty or has an empty element");
+  const codings = codingLines.flatMap(listElements);
   if (codings.length > 0 && version === "1.0") throw bad("Transfer-Encoding in an HTTP/1.0 response");
   if (lengths.length > 0 && codings.length > 0) throw bad("Content-Length and Transfer-Encoding stand together");
   if (lengths.length > 1) throw bad("Content-Length stands more than once");

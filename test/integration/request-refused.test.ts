@@ -51,6 +51,8 @@ const REFUSALS: readonly Refusal[] = [
   framed("chunked with a parameter", "Transfer-Encoding: chunked;q=1", [400, 501]),
   framed("chunked in quotes", 'Transfer-Encoding: "chunked"', [400, 501]),
   framed("empty Transfer-Encoding", "Transfer-Encoding:"),
+  framed("a comma before chunked", "Transfer-Encoding: ,chunked"),
+  framed("a comma behind chunked", "Transfer-Encoding: chunked,"),
   framed("empty Transfer-Encoding before chunked", "Transfer-Encoding:\r\nTransfer-Encoding: chunked"),
   framed("empty Transfer-Encoding behind chunked", "Transfer-Encoding: chunked\r\nTransfer-Encoding: "),
   framed("VT before chunked", "Transfer-Encoding: \x0bchunked"),

@@ -16,6 +16,8 @@ const INVALID = {
   "an empty Content-Length": `HTTP/1.1 200 OK\r\nContent-Length: ${BODY}`,
   "a coding that is not chunked": `HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked${BODY}`,
   "chunked that is not last": `HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked, gzip${BODY}`,
+  "a comma behind chunked": `HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked,\r\n\r\n0\r\n\r\n`,
+  "an empty Transfer-Encoding": `HTTP/1.1 200 OK\r\nTransfer-Encoding:\r\nContent-Length: 5${BODY}`,
   "chunked twice": `HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
   "chunked in HTTP/1.0": `HTTP/1.0 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n`,
   "a status of two digits": `HTTP/1.1 20 OK\r\nContent-Length: 5${BODY}`,
