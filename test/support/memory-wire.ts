@@ -170,7 +170,14 @@ export async function writeCut(far: Duplex, bytes: Buffer, cut: Cut, end: boolea
   for (let at = 0; at < bytes.length && !far.destroyed; ) {
     const size = cut(bytes.length - at);
     const piece = bytes.subarray(at, at + size);
-    await new Promise<void>((resolve) => far.write(piece, () => resolve()));
+    await new Promise<void>((resolve) => {
+      // A side that is gone takes nothing and says nothing.
+      far.once("close", resolve);
+      far.write(piece, () => {
+        far.off("close", resolve);
+        resolve();
+      });
+    });
     at += size;
   }
   if (end && !far.destroyed) far.end();

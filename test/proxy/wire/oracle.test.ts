@@ -1,0 +1,16 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { fuzz } from "./fuzz.ts";
+
+const CASES = 5000;
+
+test("the wire forwarder finds in generated messages what node:http finds, or less for a written reason", async (t) => {
+  const seed = Math.floor(Math.random() * 2 ** 31);
+  t.diagnostic(`seed ${seed}`);
+  const { accepted, refused, explained, differences } = await fuzz(CASES, seed);
+  assert.deepEqual(differences, []);
+  // Both sides of the comparison were really at work.
+  assert.ok(accepted > CASES / 10, `${accepted} accepted`);
+  assert.ok(refused > CASES / 10, `${refused} refused`);
+  assert.ok(explained.size > 10, `${explained.size} explanations used`);
+});
