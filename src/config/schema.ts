@@ -386,10 +386,10 @@ export const sidecarSchema: convict.Schema<SidecarJson> = {
     doc: "Name of the service beside the sidecar, for traces, metrics and logs.",
   },
   forwarder: {
-    default: "http-proxy-3",
+    default: "wire",
     format: ["wire", "http-proxy-3"],
     env: "HOLDFAST_FORWARDER",
-    doc: "What carries exchanges.",
+    doc: "What carries exchanges. `wire` reads and writes HTTP/1.x on sockets; what leaves plain HTTP/1.x (upgrades, `CONNECT`, HTTP/2 from downstream) it hands to `http-proxy-3`. `http-proxy-3` carries everything through node:http and the package of that name, at several times the CPU time.",
   },
   inbound: {
     default: null,

@@ -36,7 +36,7 @@ test("the smallest configuration gets every default", (t) => {
   });
   assert.equal(config.outbound, undefined);
   assert.equal(config.service, "orders");
-  assert.equal(config.forwarder, "http-proxy-3");
+  assert.equal(config.forwarder, "wire");
   assert.deepEqual(config.admin, { listen: { host: "127.0.0.1", port: 15000 } });
   assert.deepEqual(config.limits, {
     headBytes: 65_536,

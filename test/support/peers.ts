@@ -10,7 +10,7 @@ import type { ForwarderName } from "../../src/config/sidecar-config.ts";
 import { startTestSidecar, type TestSidecar, type TestSidecarOptions } from "../../src/testing.ts";
 
 /** Every forwarder: integration tests run over each of them. */
-export const FORWARDERS: readonly ForwarderName[] = ["http-proxy-3", "wire"];
+export const FORWARDERS: readonly ForwarderName[] = ["wire", "http-proxy-3"];
 
 /** One accepted connection of a {@link RawOrigin}. */
 export interface OriginConnection {
