@@ -131,7 +131,7 @@ export default definePlugin({
       reuse: {
         default: "always" as ReusePolicy,
         format: ["never", "safe", "aggressive", "always"] satisfies ReusePolicy[],
-        doc: "When an idle upstream connection may carry another request; HAProxy's `http-reuse`. `always` (the default): any idle connection, the most recently used first. `never`: only for the downstream connection that opened it, which keeps upstream connections apart per caller (needed for NTLM and the like) at the cost of many more of them. `safe`: the first request of a downstream connection gets a fresh upstream connection, so that it can never fail because of a reused one; a caller is more ready to retry its later requests. `aggressive`: as `safe`, but a first request may also use a connection that has already been reused. With `enabled: false` there is nothing to reuse.",
+        doc: "When an idle upstream connection may carry another request; HAProxy's `http-reuse`. `always` (the default): any idle connection, the most recently used first. `never`: only for the downstream connection that opened it, which keeps upstream connections apart per caller at the cost of many more of them. `safe`: the first request of a downstream connection gets a fresh upstream connection, so that it can never fail because of a reused one; a caller is more ready to retry its later requests. `aggressive`: as `safe`, but a first request may also use a connection that has already been reused. With `enabled: false` there is nothing to reuse.",
       },
     },
   },

@@ -84,6 +84,10 @@ export class ProxyConnection implements Connection {
   headSinceMs: number | undefined;
   /** Downstream: its TLS handshake is not over yet. */
   handshaking = false;
+  /** Upstream: the only downstream connection that it serves, because a peer authenticated it; see {@link bindTo}. */
+  boundTo: ProxyConnection | undefined;
+  /** Downstream: upstream connections that serve it alone; `undefined` until there is one. */
+  bound: Set<ProxyConnection> | undefined;
   /** Called whenever the connection carries nothing any more and is kept. */
   onIdle: ((connection: ProxyConnection) => void) | undefined;
   /** Called once, when the connection begins to drain (or is cut): it carries no further exchange. */
@@ -274,6 +278,13 @@ export class ProxyConnection implements Connection {
     this.#beginDraining("peer_closed");
   }
 
+  /** Upstream: from now on it serves this downstream connection alone, and closes with it. */
+  bindTo(downstream: ProxyConnection): void {
+    this.boundTo = downstream;
+    downstream.bound ??= new Set();
+    downstream.bound.add(this);
+  }
+
   /** Settings of its backend changed. */
   backendChanged(): void {
     this.#run.backendChanged();
@@ -310,6 +321,9 @@ export class ProxyConnection implements Connection {
     this.#state = "closed";
     this.#closeReason ??= this.#unexplainedClose();
     this.#run.close(this.#closeReason);
+    this.boundTo?.bound?.delete(this);
+    // Nobody else may use them.
+    if (this.bound !== undefined) for (const upstream of this.bound) upstream.drain("max_requests");
     this.onClosed?.(this);
   }
 

@@ -24,6 +24,7 @@ import { type Chain, type ExchangeRun, NO_EXCHANGE_HOOKS } from "../plugin/chain
 import { lastClock, readClock } from "./clock.ts";
 import type { SocketReader } from "./connect.ts";
 import type { ProxyConnection } from "./connection.ts";
+import { authenticatesConnection, challengesConnection } from "./connection-authentication.ts";
 import { addDownstreamFields, addVia, type ForwardingFields, upstreamFields } from "./forwarding.ts";
 import { FieldList, type HopFields, listElements } from "./headers.ts";
 import type { Asker, OriginPool, Ticket } from "./pool.ts";
@@ -260,6 +261,7 @@ export class ProxyExchange implements Exchange, Asker {
       this.steps.connected(this, asHoldfastError(thrown), undefined);
       return;
     }
+    if (!this.tunnel && authenticatesConnection(this.request.headers)) this.#bindUpstream(connection);
     // This may be its last request: the head must say so.
     const reason = connection.reasonToClose();
     if (reason !== undefined) connection.drain(reason);
@@ -312,6 +314,7 @@ export class ProxyExchange implements Exchange, Asker {
     const upstream = this.upstream!;
     if (hop.hint !== undefined) upstream.hint = hop.hint;
     if (hop.close || (head.version === "1.0" && !hop.keepAlive)) upstream.peerCloses();
+    if (challengesConnection(head.status, head.headers)) this.#bindUpstream(upstream);
     this.#answeredBy = "upstream";
     this.#run.response(head);
     this.status = head.status;
@@ -410,6 +413,11 @@ export class ProxyExchange implements Exchange, Asker {
         new HoldfastError("HF_UPSTREAM_TIMEOUT", `${this.route!.name} neither took nor sent a byte for ${limitMs} ms`),
       );
     }
+  }
+
+  /** It is authenticated, or about to be: nobody else may use it. */
+  #bindUpstream(connection: ProxyConnection): void {
+    this.#around.pools.of(this.route!).bind(connection, this.downstream);
   }
 
   #local(status: number, fields: readonly HeaderField[], body: string | Uint8Array): LocalResponse {

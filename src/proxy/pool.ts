@@ -102,6 +102,8 @@ export class OriginPool implements Pool {
   readonly #options: PoolOptions;
   readonly #all = new Set<ProxyConnection>();
   readonly #idle: ProxyConnection[] = [];
+  /** Idle connections that serve one downstream connection alone, oldest first: no part of the stack. */
+  readonly #boundIdle = new Set<ProxyConnection>();
   /** Given up to make room; they count until their sockets are closed, so that the limit holds on the wire too. */
   readonly #leaving = new Set<ProxyConnection>();
   readonly #owners = new WeakMap<ProxyConnection, ProxyConnection>();
@@ -126,6 +128,7 @@ export class OriginPool implements Pool {
     return this.#all;
   }
 
+  /** Those that anybody may use: one that is bound is nobody's to reuse but its owner's. */
   get idle(): number {
     return this.#idle.length;
   }
@@ -135,11 +138,18 @@ export class OriginPool implements Pool {
   }
 
   /**
-   * Asks for a connection: an idle one that the policy allows, else a fresh one, else a place in the queue.
+   * Asks for a connection: an idle one that the policy allows, else a fresh one, else a place in the queue. Whoever has
+   * a connection of its own ({@link bind}) gets that one, and waits for it.
    *
    * @returns what the asker can cancel; `undefined` when it was answered before this returned
    */
   acquire(asker: Asker): Ticket | undefined {
+    const own = this.#ownOf(asker);
+    if (own !== undefined && !this.#closesUnusable(own)) {
+      if (!this.#boundIdle.delete(own)) return this.#enqueue(new Ticket(asker, this.#queue));
+      asker.acquired(own, idleTime(own), 0);
+      return undefined;
+    }
     const reused = asker.fresh ? undefined : this.#takeIdle(asker);
     if (reused !== undefined) {
       asker.acquired(reused, idleTime(reused), 0);
@@ -150,9 +160,25 @@ export class OriginPool implements Pool {
       this.#open(ticket, 0);
       return ticket.settled ? undefined : ticket;
     }
+    return this.#enqueue(ticket);
+  }
+
+  /**
+   * From now on the connection serves this downstream connection alone, closes with it, and is what its exchanges wait
+   * for: its peer authenticated the connection itself. There is at most one of each kind, so that every leg of a
+   * handshake finds the same.
+   */
+  bind(connection: ProxyConnection, downstream: ProxyConnection): void {
+    if (connection.boundTo !== undefined) return;
+    const before = this.#boundOf(downstream, connection.reader !== undefined);
+    connection.bindTo(downstream);
+    if (before !== undefined) connection.drain("max_requests");
+  }
+
+  #enqueue(ticket: Ticket): Ticket | undefined {
     if (this.queued >= this.maxQueue) {
       const { host, port } = this.origin;
-      asker.notAcquired(
+      ticket.notAcquired(
         new HoldfastError(
           "HF_QUEUE_FULL",
           `all ${this.maxConnections} connections to ${host}:${port} are busy and ${this.maxQueue} exchanges wait already`,
@@ -171,6 +197,10 @@ export class OriginPool implements Pool {
       connection.drain("drain");
       return;
     }
+    if (connection.boundTo !== undefined) {
+      this.#releaseBound(connection, connection.boundTo);
+      return;
+    }
     for (const ticket of this.#queue) {
       if (ticket.asker.fresh || !this.#allows(connection, ticket.asker)) continue;
       ticket.acquired(connection, idleTime(connection), lastClock() - ticket.askedAtMs);
@@ -181,9 +211,23 @@ export class OriginPool implements Pool {
     this.#serveQueue();
   }
 
+  #releaseBound(connection: ProxyConnection, downstream: ProxyConnection): void {
+    if (downstream.state === "closed") {
+      connection.drain("max_requests");
+      return;
+    }
+    for (const ticket of this.#queue) {
+      if (this.#ownOf(ticket.asker) !== connection) continue;
+      ticket.acquired(connection, idleTime(connection), lastClock() - ticket.askedAtMs);
+      return;
+    }
+    this.#boundIdle.add(connection);
+    this.#serveQueue();
+  }
+
   /** Looks at limits that pass with time, and at those that were changed meanwhile. */
   sweep(nowMs: number): void {
-    for (const connection of [...this.#idle]) {
+    for (const connection of [...this.#idle, ...this.#boundIdle]) {
       if (nowMs - connection.idleSinceMs >= connection.idleLimitMs) connection.drain("idle_timeout");
       else if (nowMs - connection.openedAtMs >= connection.keepAlive.maxAgeMs) connection.drain("max_age");
       // The only one who may use it has gone.
@@ -211,17 +255,34 @@ export class OriginPool implements Pool {
   }
 
   #takeIdle(asker: Asker): ProxyConnection | undefined {
-    const nowMs = lastClock();
     for (let at = this.#idle.length - 1; at >= 0; at--) {
       const connection = this.#idle[at]!;
-      const reason =
-        nowMs - connection.idleSinceMs >= connection.idleLimitMs ? "idle_timeout" : connection.reasonToClose();
-      if (reason !== undefined) {
-        connection.drain(reason);
-      } else if (this.#allows(connection, asker)) {
-        this.#idle.splice(at, 1);
-        return connection;
-      }
+      if (this.#closesUnusable(connection) || !this.#allows(connection, asker)) continue;
+      this.#idle.splice(at, 1);
+      return connection;
+    }
+    return undefined;
+  }
+
+  /** Closes an idle connection whose limits have passed, and tells whether it did. */
+  #closesUnusable(connection: ProxyConnection): boolean {
+    if (connection.state !== "idle") return false;
+    const isIdleTooLong = lastClock() - connection.idleSinceMs >= connection.idleLimitMs;
+    const reason = isIdleTooLong ? "idle_timeout" : connection.reasonToClose();
+    if (reason !== undefined) connection.drain(reason);
+    return reason !== undefined;
+  }
+
+  /** The connection that the asker must use, because it may be authenticated there. */
+  #ownOf(asker: Asker): ProxyConnection | undefined {
+    if (asker.owner.bound === undefined || asker.tunnel) return undefined;
+    return this.#boundOf(asker.owner, asker.makeReader !== undefined);
+  }
+
+  #boundOf(downstream: ProxyConnection, hasReader: boolean): ProxyConnection | undefined {
+    for (const connection of downstream.bound ?? []) {
+      if ((connection.reader !== undefined) !== hasReader || !this.#all.has(connection)) continue;
+      if (connection.state === "active" || connection.state === "idle") return connection;
     }
     return undefined;
   }
@@ -248,7 +309,8 @@ export class OriginPool implements Pool {
    */
   #makeRoom(wanted: number): boolean {
     if (this.connections < this.maxConnections) return true;
-    const oldest = this.#idle[0];
+    // Whoever loses an authenticated one can authenticate anew; whoever waits for ever cannot do anything.
+    const [oldest = this.#boundIdle.values().next().value] = this.#idle;
     if (oldest !== undefined && this.#leaving.size < wanted) {
       this.#leaving.add(oldest);
       oldest.drain("limit");
@@ -310,6 +372,8 @@ export class OriginPool implements Pool {
   #dropIdle(connection: ProxyConnection): void {
     const at = this.#idle.lastIndexOf(connection);
     if (at !== -1) this.#idle.splice(at, 1);
+    // Whoever waits for it gets another.
+    if (!this.#boundIdle.delete(connection) && connection.boundTo !== undefined) this.#serveQueue();
   }
 
   #forget(connection: ProxyConnection): void {
@@ -322,6 +386,7 @@ export class OriginPool implements Pool {
   /** Room may have come: opens a connection for whoever waits longest. */
   #serveQueue(): void {
     for (const ticket of this.#queue) {
+      if (this.#ownOf(ticket.asker) !== undefined) continue;
       if (!this.#makeRoom(this.queued)) return;
       this.#queue.delete(ticket);
       this.#open(ticket, lastClock() - ticket.askedAtMs);
