@@ -38,6 +38,8 @@ export interface Running {
   readonly unexpectedEnd: Promise<never>;
   /** Ends it and all that it started. Rejects when it had to be killed or says by its exit code that something failed. */
   stop(): Promise<void>;
+  /** Ends it and all that it started at once, without a chance to say goodbye. */
+  kill(): Promise<void>;
 }
 
 const groups = new Set<number>();
@@ -91,6 +93,13 @@ export function start({ name, command, folder, core, env, hasChannel }: Command)
       if (how !== "SIGTERM" && how !== "exit code 0" && how !== "exit code 143") {
         throw new Error(`${name} did not stop as it should (${how}): ${tail(log)}`);
       }
+    },
+    async kill() {
+      isStopping = true;
+      if (pid === undefined) return;
+      killGroup(pid);
+      await ended;
+      groups.delete(pid);
     },
   };
 }
