@@ -18,6 +18,7 @@ import type {
   UpstreamTls,
 } from "./config/sidecar-config.ts";
 import { HoldfastError } from "./errors.ts";
+import { Learning } from "./learning/learning.ts";
 import type { Connection, Direction, Filter, Plugin, PluginContext, PluginFailure, Side } from "./plugin/api.ts";
 import { Chain, type ChainLink } from "./plugin/chain.ts";
 import type { LoadedPlugin } from "./plugin/loader.ts";
@@ -30,6 +31,7 @@ import { httpProxy3Forwarder } from "./proxy/http-proxy-3/forwarder.ts";
 import { OpenConnections } from "./proxy/open-connections.ts";
 import { inboundRouter, originName, outboundRouter } from "./proxy/route.ts";
 import { Sweep } from "./proxy/sweep.ts";
+import { TrustedPeers } from "./proxy/trusted-peers.ts";
 import { wireForwarder } from "./proxy/wire/forwarder.ts";
 import { accessLogFilter } from "./telemetry/access-log.ts";
 import type { ConsoleOutput } from "./telemetry/console-exporter.ts";
@@ -94,12 +96,17 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
   started.push(() => telemetry.shutdown());
   const backends = new Backends(config.backends);
   const sweep = new Sweep();
+  const learning = new Learning();
+  const sweepLearning = (nowMs: number): void => learning.sweep(nowMs);
+  sweep.add(sweepLearning);
+  started.push(() => sweep.remove(sweepLearning));
   const surroundings: Surroundings = {
     ...options,
     config,
     telemetry,
     backends,
     sweep,
+    learning,
     ownPorts: new Map(),
     instance: randomBytes(4).toString("hex"),
     started,
@@ -127,6 +134,7 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
       },
       async close() {
         await Promise.all(directions.map((direction) => direction.close()));
+        sweep.remove(sweepLearning);
         await telemetry.shutdown();
         state = "stopped";
         // Last, so that /readyz and /metrics answer until the end.
@@ -205,6 +213,7 @@ interface Surroundings extends SidecarOptions {
   readonly telemetry: Telemetry;
   readonly backends: Backends;
   readonly sweep: Sweep;
+  readonly learning: Learning;
   /** Ports of this sidecar that must not be reached through it; filled as they are bound. */
   readonly ownPorts: Map<number, "admin" | "outbound">;
   /** Tells this process from others of the same service, to recognise a loop. */
@@ -253,6 +262,7 @@ async function buildDirection(
     forwarder: FORWARDERS[config.forwarder],
     limits: config.limits,
     forwarding: {
+      trusted: name === "inbound" ? new TrustedPeers(config.forwarding.trusted) : undefined,
       // Outbound requests start at our own service: there is nobody before it to name.
       xForwarded: config.forwarding.xForwarded && name === "inbound",
       forwarded: config.forwarding.forwarded && name === "inbound",
@@ -266,6 +276,7 @@ async function buildDirection(
     ownPorts: surroundings.ownPorts,
     tls,
     sweep,
+    learning: surroundings.learning,
     log,
     connections,
   });

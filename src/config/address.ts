@@ -92,6 +92,32 @@ export function parseRouteHost(text: string): { host: string; port: number | und
   return { host: (wildcard ? "*." : "") + parts.host.toLowerCase(), port: parts.port };
 }
 
+/** Addresses with the same beginning. */
+export interface AddressRange {
+  readonly address: string;
+  /** How many bits of the address count. */
+  readonly prefix: number;
+  readonly family: "ipv4" | "ipv6";
+}
+
+/**
+ * A range of addresses, `"10.0.0.0/8"` or `"fd00::/8"`, or a single one, `"192.0.2.1"`.
+ *
+ * @throws TypeError that says what is allowed
+ */
+export function parseRange(text: string): AddressRange {
+  const [, address = "", prefixText] = /^([^/]*)(?:\/(\d{1,3}))?$/.exec(text) ?? [];
+  const version = isIP(address);
+  const bits = version === 6 ? 128 : 32;
+  const prefix = prefixText === undefined ? bits : Number(prefixText);
+  if (version === 0 || prefix > bits || address.includes("%")) {
+    throw new TypeError(
+      'must be a list of addresses or ranges in CIDR notation: "10.0.0.0/8", "fd00::/8", "192.0.2.1"',
+    );
+  }
+  return { address, prefix, family: version === 6 ? "ipv6" : "ipv4" };
+}
+
 /** Whether both listen on the same address of this machine, wildcard addresses included. */
 export function overlaps(one: HostPort, other: HostPort): boolean {
   if (one.port !== other.port || one.port === 0) return false;

@@ -1,10 +1,11 @@
 /**
- * The convict formats that Holdfast adds: durations and sizes (with `min` and `max` in the schema), and
- * lists of words out of a few (`words` in the schema).
+ * The convict formats that Holdfast adds: durations and sizes (with `min` and `max` in the schema),
+ * lists of words out of a few (`words` in the schema), and lists of address ranges.
  *
  * @module
  */
 import convict from "convict";
+import { parseRange } from "./address.ts";
 import { formatDuration, formatSize, parseDuration, parseSize } from "./units.ts";
 
 /** Text → number where it parses; anything else stays as it is, for `validate` to refuse with its reason. */
@@ -41,12 +42,24 @@ convict.addFormat({
   coerce: lenient(parseSize),
   validate: validateWith(parseSize, formatSize),
 });
+/** What the environment writes with commas between. */
+function asList(text: unknown): string[] {
+  return String(text)
+    .split(",")
+    .map((word) => word.trim());
+}
+
+convict.addFormat({
+  name: "holdfast-ranges",
+  coerce: asList,
+  validate: (value: unknown) => {
+    const texts: readonly unknown[] = Array.isArray(value) ? value : [""];
+    for (const text of texts) parseRange(typeof text === "string" ? text : "");
+  },
+});
 convict.addFormat({
   name: "holdfast-words",
-  coerce: (text: unknown) =>
-    String(text)
-      .split(",")
-      .map((word) => word.trim()),
+  coerce: asList,
   validate: (value: unknown, { words }: convict.SchemaObj) => {
     if (!Array.isArray(words)) throw new TypeError("needs words in its schema");
     const valid = Array.isArray(value) && value.every((word) => words.includes(word));

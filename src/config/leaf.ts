@@ -93,6 +93,7 @@ function requirement(leaf: Leaf): string {
     case "boolean":
       return "true or false";
     case "holdfast-words":
+    case "holdfast-ranges":
     case "array":
       return "a list";
     case "object":
@@ -126,6 +127,7 @@ function hasType(leaf: Leaf, given: unknown): boolean {
     case "boolean":
       return typeof given === "boolean";
     case "holdfast-words":
+    case "holdfast-ranges":
     case "array":
       return Array.isArray(given);
     case "object":
@@ -265,6 +267,8 @@ export function typeName(leaf: Leaf): string {
       return "objects by name";
     case "holdfast-object":
       return "object";
+    case "holdfast-ranges":
+      return "list of addresses and ranges";
     case "holdfast-words":
     case "array":
       return "list";

@@ -6,7 +6,7 @@
 import { readFileSync } from "node:fs";
 import path from "node:path";
 import type { TcpKeepAlive } from "../plugin/api.ts";
-import { looksLikeUrl, parseHostPort, parseOrigin, parseRouteHost } from "./address.ts";
+import { looksLikeUrl, parseHostPort, parseOrigin, parseRange, parseRouteHost } from "./address.ts";
 import { type Document, parseDocument } from "./document.ts";
 import { ConfigError, type Fault, keyText, nearest, type Path } from "./faults.ts";
 import type { SchemaTree } from "./leaf.ts";
@@ -223,7 +223,7 @@ function toConfig(json: SidecarJson, folder: string, file: string): SidecarConfi
       streams: limits.streams,
     },
     drain: { deadlineMs: drain.deadline, idleGraceMs: drain.idleGrace },
-    forwarding: json.forwarding,
+    forwarding: { ...json.forwarding, trusted: json.forwarding.trusted.map(parseRange) },
     folder,
     file: path.resolve(file),
   };

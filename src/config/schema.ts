@@ -106,7 +106,7 @@ export interface SidecarJson {
     readonly streams: number;
   };
   readonly drain: { readonly deadline: number; readonly idleGrace: number };
-  readonly forwarding: SidecarConfig["forwarding"];
+  readonly forwarding: Omit<SidecarConfig["forwarding"], "trusted"> & { readonly trusted: readonly string[] };
 }
 
 /** A format that accepts the text which a parser accepts. */
@@ -562,6 +562,12 @@ export const sidecarSchema: convict.Schema<SidecarJson> = {
     },
   },
   forwarding: {
+    trusted: {
+      default: [],
+      format: "holdfast-ranges",
+      env: "HOLDFAST_FORWARDING_TRUSTED",
+      doc: "Inbound peers whose `X-Forwarded-*`, `X-Real-IP` and `Forwarded` are taken over and added to: load balancers and proxies in front. From every other address these fields are removed, and ours say who asked. nginx: `set_real_ip_from`.",
+    },
     xForwarded: flag(
       true,
       "HOLDFAST_FORWARDING_X_FORWARDED",

@@ -5,6 +5,7 @@
  * @module
  */
 import type { Backend, Direction, Origin } from "../plugin/api.ts";
+import type { AddressRange } from "./address.ts";
 
 /** An address to listen on or connect to. */
 export interface HostPort {
@@ -178,6 +179,8 @@ export interface SidecarConfig {
   readonly drain: DrainConfig;
   /** `X-Forwarded-*`, `Forwarded` and `Via` as written to the upstream. */
   readonly forwarding: {
+    /** Inbound peers whose word on earlier hops is taken. Default: none. */
+    readonly trusted: readonly AddressRange[];
     readonly xForwarded: boolean;
     readonly forwarded: boolean;
     readonly via: boolean;

@@ -397,6 +397,11 @@ export interface Exchange {
   /** `http`: request and response. `tunnel`: CONNECT. `upgrade`: became a byte tunnel (or was asked to). */
   readonly kind: "http" | "tunnel" | "upgrade";
   readonly downstream: Connection;
+  /**
+   * Address that the request came from: the downstream peer's own or, where `forwarding.trusted` has that one, the last
+   * in `X-Forwarded-For` that it has not. Nobody outside the trusted proxies can make it up.
+   */
+  readonly clientAddress: string;
   /** Place of this exchange on its downstream connection, from 1. */
   readonly downstreamIndex: number;
   /** How long the downstream connection had been idle when the request came, in milliseconds. */

@@ -25,12 +25,13 @@ import { lastClock, readClock } from "./clock.ts";
 import type { SocketReader } from "./connect.ts";
 import type { ProxyConnection } from "./connection.ts";
 import { authenticatesConnection, challengesConnection } from "./connection-authentication.ts";
-import { addDownstreamFields, addVia, type ForwardingFields, upstreamFields } from "./forwarding.ts";
+import { addDownstreamFields, addVia, dropUntrusted, type ForwardingFields, upstreamFields } from "./forwarding.ts";
 import { FieldList, type HopFields, listElements } from "./headers.ts";
+import { announcedClose, raced } from "./observe.ts";
 import type { Asker, OriginPool, Ticket } from "./pool.ts";
 import type { Pools } from "./pools.ts";
 import type { CheckedHead } from "./request-rules.ts";
-import { judgeFailedAttempt } from "./retry.ts";
+import { isRepeatable, judgeFailedAttempt } from "./retry.ts";
 import type { Router } from "./route.ts";
 import type { RunningExchanges } from "./running-exchanges.ts";
 
@@ -136,6 +137,7 @@ export class ProxyExchange implements Exchange, Asker {
   /** Whether {@link upstream} carries this exchange: once released, it may carry another. */
   #holdsUpstream = false;
   #attemptStartedAtMs = 0;
+  #clientAddress: string | undefined;
 
   constructor(
     around: ExchangeSurroundings,
@@ -168,6 +170,15 @@ export class ProxyExchange implements Exchange, Asker {
     return performance.now() - this.startedAtMs;
   }
 
+  get clientAddress(): string {
+    const { remoteAddress } = this.downstream;
+    const { trusted } = this.#around.forwarding;
+    if (trusted === undefined || this.request.plain) return remoteAddress;
+    // Plugins may write the field; what it said when it was first asked for stays.
+    this.#clientAddress ??= trusted.clientOf(remoteAddress, this.request.headers.getAll("x-forwarded-for"));
+    return this.#clientAddress;
+  }
+
   /** Whether it is over. */
   get ended(): boolean {
     return this.#ended;
@@ -177,6 +188,7 @@ export class ProxyExchange implements Exchange, Asker {
   admit(): void {
     let pending: Reply | undefined | Promise<Reply | undefined>;
     try {
+      dropUntrusted(this.request, this.downstream, this.#around.forwarding);
       this.#run = this.#around.chain.exchange(this);
       const pluginFailure = this.downstream.pluginFailure ?? this.#run.failure;
       if (pluginFailure !== undefined) throw pluginFailure;
@@ -238,6 +250,14 @@ export class ProxyExchange implements Exchange, Asker {
     return this.kind === "tunnel";
   }
 
+  get repeatable(): boolean {
+    const { method, headers, framing } = this.request;
+    if (framing.kind === "chunked" || (framing.kind === "length" && framing.bytes > this.#around.limits.replayBytes)) {
+      return false;
+    }
+    return isRepeatable(method, headers.has("idempotency-key"));
+  }
+
   /** From the pool. */
   acquired(connection: ProxyConnection, idleMs: number, queuedMs: number): void {
     this.#ticket = undefined;
@@ -296,6 +316,7 @@ export class ProxyExchange implements Exchange, Asker {
     });
     if (verdict === undefined) return false;
     this.stale = verdict;
+    raced(this.upstream, this.upstreamIdleMs, performance.now() - this.#attemptStartedAtMs);
     if (verdict === "refused") return false;
     this.#run.retry(error);
     return true;
@@ -313,7 +334,11 @@ export class ProxyExchange implements Exchange, Asker {
   respond(head: ResponseHead, hop: HopFields, delimited: boolean): boolean {
     const upstream = this.upstream!;
     if (hop.hint !== undefined) upstream.hint = hop.hint;
-    if (hop.close || (head.version === "1.0" && !hop.keepAlive)) upstream.peerCloses();
+    if (this.upstreamIndex > 1) upstream.peer?.survived(this.upstreamIdleMs, lastClock());
+    if (hop.close || (head.version === "1.0" && !hop.keepAlive)) {
+      if (upstream.closeReason === undefined) announcedClose(upstream);
+      upstream.peerCloses();
+    }
     if (challengesConnection(head.status, head.headers)) this.#bindUpstream(upstream);
     this.#answeredBy = "upstream";
     this.#run.response(head);

@@ -6,15 +6,24 @@
  */
 import type { Origin } from "../plugin/api.ts";
 import type { ProxyConnection } from "./connection.ts";
-import { FieldList } from "./headers.ts";
+import { FieldList, isForwardingField } from "./headers.ts";
 import type { CheckedHead } from "./request-rules.ts";
+import type { TrustedPeers } from "./trusted-peers.ts";
 
 /** Which forwarding fields to write, and as whom. */
 export interface ForwardingFields {
+  /** Whose word on earlier hops is taken; `undefined`: everybody's, because it is our own service that speaks. */
+  readonly trusted: TrustedPeers | undefined;
   readonly xForwarded: boolean;
   readonly forwarded: boolean;
   /** `received-by` pseudonym for `Via` (RFC 9110 §7.6.3); `undefined`: none is written. */
   readonly via: string | undefined;
+}
+
+/** Removes what a peer that is not trusted says of hops before it. Ours takes its place. */
+export function dropUntrusted(head: CheckedHead, downstream: ProxyConnection, { trusted }: ForwardingFields): void {
+  if (trusted === undefined || head.plain || trusted.has(downstream.remoteAddress)) return;
+  head.headers.removeWhere(isForwardingField);
 }
 
 /**

@@ -32,8 +32,16 @@ const HOP_BY_HOP: ReadonlySet<string> = new Set([
   "http2-settings",
 ]);
 
-/** A `Connection` token never deletes these: doing so would let a peer switch off framing, routing or authentication. */
+/**
+ * A `Connection` token never deletes these, nor what {@link isForwardingField}: doing so would let a peer switch off
+ * framing, routing or authentication, or hide where it came from behind a proxy that passes the token on.
+ */
 const CONNECTION_PROOF: ReadonlySet<string> = new Set(["host", "content-length", "authorization", "cookie"]);
+
+/** Whether a field, its name in lower case, says what was before the hop that it came over. */
+export function isForwardingField(name: string): boolean {
+  return name.startsWith("x-forwarded") || name === "forwarded" || name === "x-real-ip";
+}
 
 /** Never merged from a trailer section (RFC 9110 §6.5.1): framing, routing, request modifiers, authentication, payload processing. */
 const FORBIDDEN_TRAILERS: ReadonlySet<string> = new Set([
@@ -207,6 +215,18 @@ export class FieldList implements HeaderList {
     return this.#removeFrom(name.toLowerCase(), 0);
   }
 
+  /** Removes every line whose name, in lower case, passes. */
+  removeWhere(test: (name: string) => boolean): void {
+    const { flat } = this;
+    let kept = 0;
+    for (let at = 0; at < flat.length; at += 2) {
+      if (test(flat[at]!.toLowerCase())) continue;
+      flat[kept++] = flat[at]!;
+      flat[kept++] = flat[at + 1]!;
+    }
+    flat.length = kept;
+  }
+
   *[Symbol.iterator](): Iterator<HeaderField> {
     for (let at = 0; at < this.flat.length; at += 2) yield [this.flat[at]!, this.flat[at + 1]!];
   }
@@ -357,7 +377,8 @@ export function splitHopByHop(flat: readonly string[]): { end: FieldList; hop: H
   const end: string[] = [];
   for (let at = 0; at < flat.length; at += 2) {
     const name = flat[at]!.toLowerCase();
-    if (HOP_BY_HOP.has(name) || (named.has(name) && !CONNECTION_PROOF.has(name))) continue;
+    if (HOP_BY_HOP.has(name)) continue;
+    if (named.has(name) && !CONNECTION_PROOF.has(name) && !isForwardingField(name)) continue;
     end.push(flat[at]!, flat[at + 1]!);
   }
   return {

@@ -44,10 +44,13 @@ export class CheckedHead implements RequestHead {
   readonly form: "origin" | "absolute" | "authority" | "asterisk";
   /** `Expect: 100-continue`. */
   readonly expectsContinue: boolean;
+  /** Whether it is known to say nothing of hops before the peer. */
+  readonly plain: boolean;
   #target: string;
   #authority: string;
 
-  constructor(parts: Omit<CheckedHead, never>) {
+  constructor(parts: Omit<CheckedHead, "plain">, plain = false) {
+    this.plain = plain;
     this.method = parts.method;
     this.#target = parts.target;
     this.scheme = parts.scheme;

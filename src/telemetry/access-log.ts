@@ -39,15 +39,17 @@ export function accessLogFilter(log: AccessLogger): Filter {
 class AccessLine implements ExchangeHooks {
   readonly #log: AccessLogger;
   readonly #exchange: Exchange;
-  /** As the request came: plugins may rewrite both. */
+  /** As the request came: plugins may rewrite what these are made of. */
   readonly #target: string;
   readonly #authority: string;
+  readonly #client: string;
 
   constructor(log: AccessLogger, exchange: Exchange) {
     this.#log = log;
     this.#exchange = exchange;
     this.#target = exchange.request.target;
     this.#authority = exchange.request.authority;
+    this.#client = exchange.clientAddress;
   }
 
   end(outcome: Outcome): void {
@@ -74,6 +76,7 @@ class AccessLine implements ExchangeHooks {
       responseBytes: outcome.responseBytes,
       answeredBy: outcome.answeredBy,
       ...(trace === undefined ? undefined : { traceId: trace.traceId, spanId: trace.spanId }),
+      ...(this.#client === downstream.remoteAddress ? undefined : { client: this.#client }),
       downstream: {
         ...connectionFields(downstream, exchange.downstreamIndex, exchange.downstreamIdleMs),
         address: downstream.remoteAddress,

@@ -247,8 +247,7 @@ function serverAttributes(exchange: Exchange, method: string): Attributes {
     [ATTR.urlQuery]: query === undefined ? undefined : redactQuery(query),
     [ATTR.serverAddress]: server.host,
     [ATTR.serverPort]: server.port,
-    // X-Forwarded-For is whatever the caller wrote; the address of the connection is what we know.
-    [ATTR.clientAddress]: downstream.remoteAddress,
+    [ATTR.clientAddress]: exchange.clientAddress,
     [ATTR.networkPeerAddress]: downstream.remoteAddress,
     [ATTR.networkPeerPort]: downstream.remotePort,
     [ATTR.networkProtocolVersion]: request.version,

@@ -14,8 +14,8 @@ import { FieldList, splitHopByHop } from "../../src/proxy/headers.ts";
 import { checkRequestHead } from "../../src/proxy/request-rules.ts";
 
 const LIMITS = { headBytes: 65_536, fields: 200, targetBytes: 16_384, replayBytes: 0, streams: 100 };
-const NOTHING: ForwardingFields = { xForwarded: false, forwarded: false, via: undefined };
-const ALL: ForwardingFields = { xForwarded: true, forwarded: true, via: "me" };
+const NOTHING: ForwardingFields = { trusted: undefined, xForwarded: false, forwarded: false, via: undefined };
+const ALL: ForwardingFields = { trusted: undefined, xForwarded: true, forwarded: true, via: "me" };
 const INFINITE = Number.POSITIVE_INFINITY;
 
 interface Facts {

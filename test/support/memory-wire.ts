@@ -135,7 +135,7 @@ export function memoryWire(options: MemoryWireOptions): MemoryWire {
     router: { route: () => ROUTE },
     pools: { of: () => pool } as unknown as Pools,
     limits: { headBytes: 65_536, fields: 200, targetBytes: 16_384, replayBytes, streams: 100 },
-    forwarding: { xForwarded: false, forwarded: false, via: undefined },
+    forwarding: { trusted: undefined, xForwarded: false, forwarded: false, via: undefined },
     exchanges: new RunningExchanges(),
     responseTimeoutMs: Number.POSITIVE_INFINITY,
     tunnelIdleTimeoutMs: Number.POSITIVE_INFINITY,

@@ -62,10 +62,14 @@ export function connectionFacts(facts: Partial<Writable<Connection>> = {}): Writ
     bytesRead: 0,
     bytesWritten: 0,
     hint: undefined as KeepAliveHint | undefined,
+    learned: undefined,
+    idleLimitMs: 55_000,
+    idleLimitSource: "configured",
     keepAlive: {
       enabled: true,
       idleTimeoutMs: 55_000,
       agreedTimeoutMs: Number.POSITIVE_INFINITY,
+      heedLearned: true,
       maxRequests: Number.POSITIVE_INFINITY,
       maxAgeMs: Number.POSITIVE_INFINITY,
       advertise: false,
@@ -97,11 +101,13 @@ export function exchangeFacts(
     origin: { scheme: "http", host: "inventory.internal", port: 8081 },
     backend: undefined,
   };
+  const downstream = facts.downstream ?? connectionFacts({ side: "downstream" });
   return {
     id: ++lastId,
     direction: "outbound",
     kind: "http",
-    downstream: connectionFacts({ side: "downstream" }),
+    downstream,
+    clientAddress: downstream.remoteAddress,
     downstreamIndex: 1,
     downstreamIdleMs: 0,
     request: {

@@ -42,6 +42,7 @@ const LF = 0x0a;
 const SPACE = 0x20;
 const TAB = 0x09;
 const COLON = 0x3a;
+const X = 0x78;
 
 /**
  * Scans field lines.
@@ -128,6 +129,7 @@ function isOrdinary(
   valueEnd: number,
   scan: HeadScan,
 ): boolean {
+  if ((text.charCodeAt(nameStart) | 0x20) === X && namesEarlierHop(text, nameStart, nameEnd)) scan.hasForwarding = true;
   // By length first: most fields have a length of their own.
   switch (nameEnd - nameStart) {
     case 2:
@@ -173,12 +175,8 @@ function isOrdinary(
         if (scan.contentLength === -1) scan.unusual = true;
       } else if (is(text, nameStart, "http2-settings")) scan.unusual = true;
       return true;
-    case 15:
-      if (is(text, nameStart, "x-forwarded-for")) scan.hasForwarding = true;
-      return true;
     case 16:
       if (is(text, nameStart, "proxy-connection")) scan.unusual = true;
-      else if (is(text, nameStart, "x-forwarded-host")) scan.hasForwarding = true;
       return true;
     case 17:
       if (is(text, nameStart, "transfer-encoding")) {
@@ -186,7 +184,6 @@ function isOrdinary(
         scan.chunked = true;
         return false;
       }
-      if (is(text, nameStart, "x-forwarded-proto")) scan.hasForwarding = true;
       return true;
     case 19:
       if (is(text, nameStart, "proxy-authorization")) scan.unusual = true;
@@ -194,6 +191,11 @@ function isOrdinary(
     default:
       return true;
   }
+}
+
+/** As `isForwardingField`, for names that begin with X. */
+function namesEarlierHop(text: string, start: number, end: number): boolean {
+  return end - start === 9 ? is(text, start, "x-real-ip") : end - start >= 11 && is(text, start, "x-forwarded");
 }
 
 /** Whether the text at `start` is `word`, which is in lower case, in any case. */

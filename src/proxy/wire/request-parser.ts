@@ -14,13 +14,12 @@ import { CheckedHead, checkRequestHead, type Framing, isAuthority } from "../req
 export class WireHead extends CheckedHead {
   declare readonly version: "1.0" | "1.1";
   /** The fields are as they came and may be sent as text: `Host` is among them, nobody forwarded it before us. */
-  readonly plain: boolean;
+  declare readonly plain: boolean;
   /** {@link authority} as it came. */
   readonly receivedAuthority: string;
 
-  constructor(checked: Omit<CheckedHead, never>, plain: boolean) {
-    super(checked);
-    this.plain = plain;
+  constructor(checked: Omit<CheckedHead, "plain">, plain: boolean) {
+    super(checked, plain);
     this.receivedAuthority = checked.authority;
   }
 }
