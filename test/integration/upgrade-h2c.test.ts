@@ -39,6 +39,17 @@ for (const forwarder of FORWARDERS) {
     }
   });
 
+  test(`${forwarder}: an upgrade that is declined behind a refused request is not read again and again`, async (t) => {
+    const origin = await httpOrigin(t);
+    const sidecar = await testSidecar(t, { upstream: origin.url, config: { forwarder } });
+    const peer = await RawPeer.connect(t, sidecar.inbound);
+    peer.send(`GET / HTTP/1.1\r\nHost: a\r\nHost: b\r\n\r\nGET / HTTP/1.1\r\n${JAVA}\r\n`);
+    const answer = await peer.untilEnd();
+    assert.match(answer, /^HTTP\/1\.1 400 /);
+    assert.equal(answer.match(/HTTP\/1\.1 /g)?.length, 1);
+    assert.equal(origin.requests.length, 0);
+  });
+
   test(`${forwarder}: an upgrade that comes with a body is served without it`, async (t) => {
     const origin = await httpOrigin(t);
     const sidecar = await testSidecar(t, { upstream: origin.url, config: { forwarder } });

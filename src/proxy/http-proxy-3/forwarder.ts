@@ -156,7 +156,8 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): HttpProxy3For
     const afterParsing = (): void => {
       // Only now: node:http lets the socket flow again at the end of each request it parses.
       if (lane.waiting.length >= MAX_PIPELINED) socket.pause();
-      if (lane.declined === undefined || !lane.declined.complete) return;
+      // Behind a refusal nothing is followed any more: what is kept would begin with the declined request itself.
+      if (lane.refused || lane.declined === undefined || !lane.declined.complete) return;
       lane.declined = undefined;
       const dropped = lines.takeRest();
       if (dropped.length > 0) socket.unshift(dropped);
