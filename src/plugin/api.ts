@@ -120,6 +120,11 @@ export interface KeepAlive {
    * for the smaller of this and {@link idleTimeoutMs}. Default `Infinity`.
    */
   agreedTimeoutMs: number;
+  /**
+   * Upstream only: whether the connection is also left before the idle limit that Holdfast learned of its peer
+   * ({@link Connection.learned}). Default `true`.
+   */
+  heedLearned: boolean;
   /** How many exchanges the connection may carry in all. Default `Infinity`. */
   maxRequests: number;
   /**
@@ -180,6 +185,23 @@ export interface Backend {
   readonly tcpKeepAlive: Partial<TcpKeepAlive>;
 }
 
+/** Where the limit on the idle time of a connection comes from: our own setting, the peer's `Keep-Alive`, or its closes. */
+export type IdleLimitSource = "configured" | "hint" | "learned";
+
+/** What Holdfast learned of the peer of an upstream connection from its closes; `undefined` where nothing is sure. */
+export interface LearnedLimits {
+  /** The peer keeps an idle connection at least this long, in milliseconds. */
+  readonly idleTimeoutMs: number | undefined;
+  /** From 0 to 1: how sure {@link idleTimeoutMs} is; 0 when there is none. */
+  readonly confidence: number;
+  /** When we leave an idle connection because of it: less a margin that pays for doubt and the way, in milliseconds. */
+  readonly leaveAfterMs: number | undefined;
+  /** How many requests the peer takes on one connection. */
+  readonly maxRequests: number | undefined;
+  /** How old the peer lets a connection become, in milliseconds. */
+  readonly maxAgeMs: number | undefined;
+}
+
 /** One TCP or TLS connection, on one side. */
 export interface Connection {
   /** Unique within the process, counted from 1. */
@@ -220,6 +242,12 @@ export interface Connection {
   readonly bytesWritten: number;
   /** What the peer last advertised in `Keep-Alive`, if it did. */
   readonly hint: KeepAliveHint | undefined;
+  /** Upstream only: what was learned of its peer, as it is known now. */
+  readonly learned: LearnedLimits | undefined;
+  /** How long it may stay idle, in milliseconds: the smallest of all limits that hold now. */
+  readonly idleLimitMs: number;
+  /** Which of them that is. */
+  readonly idleLimitSource: IdleLimitSource;
   /** HTTP keep-alive of this connection; assign its fields in any hook. */
   readonly keepAlive: KeepAlive;
   /** TCP keepalive; assigning it sets the socket options at once. `undefined`: the kernel's defaults (off). */
@@ -263,6 +291,11 @@ export interface Pool {
   maxQueue: number;
   /** How long an exchange may wait for a connection, in milliseconds; then 503. Default 5 s. */
   queueTimeoutMs: number;
+  /**
+   * How many connections at a time may be left alone, idle, beyond the learned idle limit, to see when the origin closes
+   * them and whether it keeps them longer than it did. They carry no request any more. Default 0.
+   */
+  canaries: number;
   /** Now open. */
   readonly connections: number;
   /** Now idle. */

@@ -6,6 +6,7 @@
 import type { Socket } from "node:net";
 import type { TLSSocket } from "node:tls";
 import type { HoldfastError } from "../errors.ts";
+import type { LearnedPeer } from "../learning/peer.ts";
 import type {
   Backend,
   CloseReason,
@@ -14,8 +15,10 @@ import type {
   ConnectionState,
   Direction,
   Exchange,
+  IdleLimitSource,
   KeepAlive,
   KeepAliveHint,
+  LearnedLimits,
   Origin,
   Protocol,
   RequestTimeouts,
@@ -92,8 +95,12 @@ export class ProxyConnection implements Connection {
   onIdle: ((connection: ProxyConnection) => void) | undefined;
   /** Called once, when the connection begins to drain (or is cut): it carries no further exchange. */
   onDraining: ((connection: ProxyConnection) => void) | undefined;
+  /** Called before {@link onDraining}, when the peer closes it while it carries nothing and nobody expected that. */
+  onPeerClosed: ((connection: ProxyConnection) => void) | undefined;
   /** Called once, when the connection is closed. */
   onClosed: ((connection: ProxyConnection) => void) | undefined;
+  /** Upstream: what is known of its peer. */
+  peer: LearnedPeer | undefined;
   /** How an idle connection is closed; a forwarder may know a politer way. */
   closeTransport: () => void = () => closeGently(this.socket);
 
@@ -121,6 +128,7 @@ export class ProxyConnection implements Connection {
       enabled: true,
       idleTimeoutMs: options.idleTimeoutMs,
       agreedTimeoutMs: Number.POSITIVE_INFINITY,
+      heedLearned: true,
       maxRequests: Number.POSITIVE_INFINITY,
       maxAgeMs: Number.POSITIVE_INFINITY,
       advertise: false,
@@ -161,9 +169,29 @@ export class ProxyConnection implements Connection {
     else this.socket.setKeepAlive(true, value.timeMs, value.intervalMs, value.probes);
   }
 
-  /** The idle limit that holds now, in milliseconds. */
   get idleLimitMs(): number {
-    return Math.min(this.keepAlive.idleTimeoutMs, this.keepAlive.agreedTimeoutMs);
+    const { keepAlive, peer } = this;
+    const statedMs = Math.min(keepAlive.idleTimeoutMs, keepAlive.agreedTimeoutMs);
+    return peer === undefined || !keepAlive.heedLearned ? statedMs : Math.min(statedMs, peer.usableIdleMs);
+  }
+
+  get idleLimitSource(): IdleLimitSource {
+    const { idleTimeoutMs, agreedTimeoutMs } = this.keepAlive;
+    if (this.idleLimitMs < Math.min(idleTimeoutMs, agreedTimeoutMs)) return "learned";
+    return agreedTimeoutMs < idleTimeoutMs ? "hint" : "configured";
+  }
+
+  get learned(): LearnedLimits | undefined {
+    const { peer } = this;
+    if (peer === undefined) return undefined;
+    const { limit, ending } = peer;
+    return {
+      idleTimeoutMs: limit?.limitMs,
+      confidence: limit?.confidence ?? 0,
+      leaveAfterMs: limit === undefined ? undefined : peer.usableIdleMs,
+      maxRequests: ending.requests?.limit,
+      maxAgeMs: ending.ageMs?.limit,
+    };
   }
 
   /** A plugin with `onError: "fail"` failed on this connection: exchanges on it fail with this. */
@@ -301,12 +329,15 @@ export class ProxyConnection implements Connection {
 
   #socketFailed(error: NodeJS.ErrnoException): void {
     this.error ??= error;
-    this.#beginDraining(reasonOfSocketError(error));
+    const reason = reasonOfSocketError(error);
+    if (reason === "peer_reset" && this.#state === "idle") this.onPeerClosed?.(this);
+    this.#beginDraining(reason);
   }
 
   #peerEnded(): void {
     // A downstream peer that ends its side may still wait for an answer; what that means is for the forwarder to tell.
     if (this.side === "downstream" && this.protocol !== "tunnel") return;
+    if (this.#state === "idle") this.onPeerClosed?.(this);
     this.peerCloses();
     if (this.activeExchanges === 0) this.closeTransport();
   }

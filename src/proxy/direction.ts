@@ -6,6 +6,7 @@
 import type { LookupFunction, Socket } from "node:net";
 import type { HostPort, Limits, ListenerTls, UpstreamTls } from "../config/sidecar-config.ts";
 import { HoldfastError } from "../errors.ts";
+import type { Learning } from "../learning/learning.ts";
 import type { Direction, Logger } from "../plugin/api.ts";
 import type { Chain } from "../plugin/chain.ts";
 import type { OwnPorts } from "./connect.ts";
@@ -51,6 +52,8 @@ export interface DirectionOptions {
   readonly ownPorts: OwnPorts;
   /** TLS settings of backends and origins, by name. */
   readonly tls: ReadonlyMap<string, UpstreamTls>;
+  /** What is known of every origin. */
+  readonly learning: Learning;
   readonly sweep: Sweep;
   readonly log: Logger;
   /** Every open connection of the direction, both sides; the filters see it too. */
@@ -87,6 +90,7 @@ export class ProxyDirection {
       dnsRefreshMs: options.dnsRefreshMs,
       lookup: options.lookup,
       ownPorts: options.ownPorts,
+      learning: options.learning,
       onOpen: (connection) => this.#track(connection),
     });
     const direction = this;

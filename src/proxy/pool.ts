@@ -5,11 +5,13 @@
  */
 import type { LookupFunction } from "node:net";
 import { HoldfastError } from "../errors.ts";
+import type { LearnedOrigin } from "../learning/origin.ts";
 import type { Backend, Direction, Origin, Pool, ReusePolicy } from "../plugin/api.ts";
 import type { Chain } from "../plugin/chain.ts";
-import { lastClock, readClock } from "./clock.ts";
+import { lastClock, possibleDelayMs, readClock } from "./clock.ts";
 import { connect, type OwnPorts, type SocketReader, type TlsOrigin } from "./connect.ts";
 import { ProxyConnection } from "./connection.ts";
+import { closedIdle } from "./observe.ts";
 
 /** What a pool is made for. */
 export interface PoolOptions {
@@ -25,6 +27,8 @@ export interface PoolOptions {
   readonly lookup?: LookupFunction | undefined;
   /** See `ConnectOptions`. */
   readonly ownPorts?: OwnPorts | undefined;
+  /** What is known of the origin, and learns more. */
+  readonly learned: LearnedOrigin;
   /** Told of every connection as it opens. */
   readonly onOpen: (connection: ProxyConnection) => void;
 }
@@ -37,6 +41,8 @@ export interface Asker {
   readonly first: boolean;
   /** Nothing that was used before: for a retry, a tunnel or an upgrade. */
   readonly fresh: boolean;
+  /** Whether what is asked for may be sent twice, should the connection turn out to be closed. */
+  readonly repeatable: boolean;
   /** For opaque bytes, where either side may end alone. */
   readonly tunnel: boolean;
   /** Makes what reads a fresh connection; `undefined`: it is read as a stream. Only like connections are reused. */
@@ -98,12 +104,15 @@ export class OriginPool implements Pool {
   maxIdle = Number.POSITIVE_INFINITY;
   maxQueue = 1024;
   queueTimeoutMs = 5000;
+  canaries = 0;
 
   readonly #options: PoolOptions;
   readonly #all = new Set<ProxyConnection>();
   readonly #idle: ProxyConnection[] = [];
   /** Idle connections that serve one downstream connection alone, oldest first: no part of the stack. */
   readonly #boundIdle = new Set<ProxyConnection>();
+  /** Idle beyond the learned limit, to see when the peer closes them: no part of the stack. */
+  readonly #canaries = new Set<ProxyConnection>();
   /** Given up to make room; they count until their sockets are closed, so that the limit holds on the wire too. */
   readonly #leaving = new Set<ProxyConnection>();
   readonly #owners = new WeakMap<ProxyConnection, ProxyConnection>();
@@ -111,6 +120,7 @@ export class OriginPool implements Pool {
   readonly #queue = new Set<Ticket>();
   #opening = 0;
   #closed = false;
+  #sweptAtMs = 0;
 
   constructor(options: PoolOptions) {
     this.#options = options;
@@ -133,6 +143,16 @@ export class OriginPool implements Pool {
     return this.#idle.length;
   }
 
+  /** What is known of its origin. */
+  get learned(): LearnedOrigin {
+    return this.#options.learned;
+  }
+
+  /** Connections that are watched to see when the peer closes them. */
+  get watched(): number {
+    return this.#canaries.size;
+  }
+
   get queued(): number {
     return this.#queue.size;
   }
@@ -145,7 +165,7 @@ export class OriginPool implements Pool {
    */
   acquire(asker: Asker): Ticket | undefined {
     const own = this.#ownOf(asker);
-    if (own !== undefined && !this.#closesUnusable(own)) {
+    if (own !== undefined && !this.#closesUnusable(own, lastClock())) {
       if (!this.#boundIdle.delete(own)) return this.#enqueue(new Ticket(asker, this.#queue));
       asker.acquired(own, idleTime(own), 0);
       return undefined;
@@ -201,6 +221,10 @@ export class OriginPool implements Pool {
       this.#releaseBound(connection, connection.boundTo);
       return;
     }
+    if (connection.exchanges >= connection.peer!.leaveAfterExchanges) {
+      connection.drain("max_requests");
+      return;
+    }
     for (const ticket of this.#queue) {
       if (ticket.asker.fresh || !this.#allows(connection, ticket.asker)) continue;
       ticket.acquired(connection, idleTime(connection), lastClock() - ticket.askedAtMs);
@@ -228,12 +252,14 @@ export class OriginPool implements Pool {
   /** Looks at limits that pass with time, and at those that were changed meanwhile. */
   sweep(nowMs: number): void {
     for (const connection of [...this.#idle, ...this.#boundIdle]) {
-      if (nowMs - connection.idleSinceMs >= connection.idleLimitMs) connection.drain("idle_timeout");
-      else if (nowMs - connection.openedAtMs >= connection.keepAlive.maxAgeMs) connection.drain("max_age");
+      // Every close that had come by then has been seen since.
+      connection.peer!.seenOpen(this.#sweptAtMs - connection.idleSinceMs);
+      if (this.#closesUnusable(connection, nowMs)) continue;
       // The only one who may use it has gone.
-      else if (this.reuse === "never" && this.#owners.get(connection)?.state === "closed")
-        connection.drain("max_requests");
+      if (this.reuse === "never" && this.#owners.get(connection)?.state === "closed") connection.drain("max_requests");
     }
+    for (const connection of [...this.#canaries]) this.#watch(connection, nowMs);
+    this.#sweptAtMs = nowMs;
     while (this.#idle.length > this.maxIdle) this.#idle[0]!.drain("limit");
     for (const ticket of this.#queue) {
       if (nowMs - ticket.askedAtMs < this.queueTimeoutMs) continue;
@@ -255,22 +281,59 @@ export class OriginPool implements Pool {
   }
 
   #takeIdle(asker: Asker): ProxyConnection | undefined {
+    const nowMs = lastClock();
+    let doubtful: ProxyConnection | undefined;
     for (let at = this.#idle.length - 1; at >= 0; at--) {
       const connection = this.#idle[at]!;
-      if (this.#closesUnusable(connection) || !this.#allows(connection, asker)) continue;
+      if (this.#closesUnusable(connection, nowMs) || !this.#allows(connection, asker)) continue;
+      if (connection.peer!.isDoubtful(nowMs - connection.idleSinceMs) && !asker.repeatable && this.reuse !== "never") {
+        doubtful ??= connection;
+        continue;
+      }
       this.#idle.splice(at, 1);
       return connection;
     }
-    return undefined;
+    // A doubtful one is better than to wait.
+    if (doubtful === undefined || this.connections < this.maxConnections) return undefined;
+    this.#dropIdle(doubtful);
+    return doubtful;
   }
 
-  /** Closes an idle connection whose limits have passed, and tells whether it did. */
-  #closesUnusable(connection: ProxyConnection): boolean {
+  /** Closes an idle connection whose limits have passed, or only watches it from now on; tells whether it did. */
+  #closesUnusable(connection: ProxyConnection, nowMs: number): boolean {
     if (connection.state !== "idle") return false;
-    const isIdleTooLong = lastClock() - connection.idleSinceMs >= connection.idleLimitMs;
-    const reason = isIdleTooLong ? "idle_timeout" : connection.reasonToClose();
+    const idleMs = nowMs - connection.idleSinceMs;
+    if (idleMs >= connection.idleLimitMs) {
+      if (this.#mayWatch(connection)) {
+        this.#dropIdle(connection);
+        this.#canaries.add(connection);
+      } else {
+        connection.peer!.survived(Math.max(0, idleMs - possibleDelayMs()), nowMs);
+        connection.drain("idle_timeout");
+      }
+      return true;
+    }
+    const mostAgeMs = Math.min(connection.keepAlive.maxAgeMs, connection.peer!.leaveAfterAgeMs);
+    const isOld = nowMs - connection.openedAtMs >= mostAgeMs;
+    const reason = isOld ? "max_age" : connection.reasonToClose();
     if (reason !== undefined) connection.drain(reason);
     return reason !== undefined;
+  }
+
+  #mayWatch(connection: ProxyConnection): boolean {
+    if (this.#canaries.size >= this.canaries || connection.boundTo !== undefined || this.#closed) return false;
+    return connection.idleLimitSource === "learned";
+  }
+
+  /** A connection that its peer did not close when it was to has told enough, as has one that we do not keep longer. */
+  #watch(connection: ProxyConnection, nowMs: number): void {
+    const { keepAlive, peer } = connection;
+    const idleMs = nowMs - connection.idleSinceMs;
+    const enoughMs = Math.min(keepAlive.idleTimeoutMs, keepAlive.agreedTimeoutMs, peer!.limit?.outlivedMs ?? 0);
+    const isEnough = idleMs - possibleDelayMs() > enoughMs;
+    if (isEnough) peer!.survived(idleMs - possibleDelayMs(), nowMs);
+    if (isEnough) connection.drain("idle_timeout");
+    else if (connection.reasonToClose() !== undefined) connection.drain(connection.reasonToClose()!);
   }
 
   /** The connection that the asker must use, because it may be authenticated there. */
@@ -310,7 +373,9 @@ export class OriginPool implements Pool {
   #makeRoom(wanted: number): boolean {
     if (this.connections < this.maxConnections) return true;
     // Whoever loses an authenticated one can authenticate anew; whoever waits for ever cannot do anything.
-    const [oldest = this.#boundIdle.values().next().value] = this.#idle;
+    const [canary] = this.#canaries;
+    const [idle = this.#boundIdle.values().next().value] = this.#idle;
+    const oldest = canary ?? idle;
     if (oldest !== undefined && this.#leaving.size < wanted) {
       this.#leaving.add(oldest);
       oldest.drain("limit");
@@ -350,6 +415,8 @@ export class OriginPool implements Pool {
         return;
       }
       this.#all.add(connection);
+      connection.peer = this.#options.learned.opened(connection.remoteAddress, setup.connectMs, lastClock());
+      connection.onPeerClosed = closedIdle;
       connection.onIdle = () => this.#release(connection);
       connection.onDraining = () => this.#dropIdle(connection);
       connection.onClosed = () => this.#forget(connection);
@@ -372,6 +439,7 @@ export class OriginPool implements Pool {
   #dropIdle(connection: ProxyConnection): void {
     const at = this.#idle.lastIndexOf(connection);
     if (at !== -1) this.#idle.splice(at, 1);
+    this.#canaries.delete(connection);
     // Whoever waits for it gets another.
     if (!this.#boundIdle.delete(connection) && connection.boundTo !== undefined) this.#serveQueue();
   }

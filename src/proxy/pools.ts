@@ -8,6 +8,7 @@ import { readFileSync } from "node:fs";
 import type { LookupFunction } from "node:net";
 import tls from "node:tls";
 import type { UpstreamTls } from "../config/sidecar-config.ts";
+import type { Learning } from "../learning/learning.ts";
 import type { Direction, Route } from "../plugin/api.ts";
 import type { Chain } from "../plugin/chain.ts";
 import type { OwnPorts, TlsOrigin } from "./connect.ts";
@@ -34,6 +35,8 @@ export interface PoolsOptions {
   readonly lookup?: LookupFunction | undefined;
   /** See `ConnectOptions`. */
   readonly ownPorts?: OwnPorts | undefined;
+  /** What is known of every origin. */
+  readonly learning: Learning;
   readonly onOpen: (connection: ProxyConnection) => void;
 }
 
@@ -90,7 +93,7 @@ export class Pools implements Iterable<OriginPool> {
   }
 
   #create(route: Route): OriginPool {
-    const { direction, chain, connectTimeoutMs, idleTimeoutMs, lookup, ownPorts, onOpen } = this.#options;
+    const { direction, chain, connectTimeoutMs, idleTimeoutMs, lookup, ownPorts, learning, onOpen } = this.#options;
     return new OriginPool({
       origin: route.origin,
       backend: route.backend,
@@ -101,6 +104,7 @@ export class Pools implements Iterable<OriginPool> {
       direction,
       lookup,
       ownPorts,
+      learned: learning.of(originName(route.origin), performance.now()),
       onOpen,
     });
   }

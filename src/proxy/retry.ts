@@ -8,6 +8,11 @@ import type { StaleResult } from "../plugin/api.ts";
 /** Methods that may be repeated without harm (RFC 9110 §9.2.2). */
 const IDEMPOTENT: ReadonlySet<string> = new Set(["GET", "HEAD", "OPTIONS", "TRACE", "PUT", "DELETE"]);
 
+/** Whether a request with this method may be sent twice, as far as its body allows. */
+export function isRepeatable(method: string, hasIdempotencyKey: boolean): boolean {
+  return IDEMPOTENT.has(method) || hasIdempotencyKey;
+}
+
 /** What is known of an attempt that failed because its connection closed. */
 export interface FailedAttempt {
   /** The connection had carried an exchange before. */
@@ -37,6 +42,6 @@ export function judgeFailedAttempt(attempt: FailedAttempt): StaleResult | undefi
   if (!attempt.reused || !attempt.closedByPeer || attempt.responseBytes > 0) return undefined;
   if (attempt.attempts > 1) return "refused";
   if (attempt.requestBytes === 0 && attempt.bodyIsReplayable) return "raced";
-  const repeatable = IDEMPOTENT.has(attempt.method) || attempt.hasIdempotencyKey;
+  const repeatable = isRepeatable(attempt.method, attempt.hasIdempotencyKey);
   return repeatable && attempt.bodyIsReplayable ? "retried" : "refused";
 }

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { readClock } from "./clock.ts";
+import { markLoop, readClock } from "./clock.ts";
 
 /** Something that {@link Sweep} looks at. */
 export type Swept = (nowMs: number) => void;
@@ -36,6 +36,8 @@ export class Sweep {
 
   /** Looks at everything now. */
   run(nowMs: number): void {
+    // After this turn's events: what waited for it until now is behind us then.
+    setImmediate(markLoop);
     for (const swept of this.#swept) swept(nowMs);
   }
 }

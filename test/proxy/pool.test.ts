@@ -5,6 +5,7 @@ import test, { type TestContext } from "node:test";
 import { setImmediate as nextTurn } from "node:timers/promises";
 import fc from "fast-check";
 import type { HoldfastError } from "../../src/errors.ts";
+import { LearnedOrigin } from "../../src/learning/origin.ts";
 import type { CloseReason, Exchange, ReusePolicy } from "../../src/plugin/api.ts";
 import { Chain } from "../../src/plugin/chain.ts";
 import { ProxyConnection } from "../../src/proxy/connection.ts";
@@ -63,6 +64,7 @@ class Visitor implements Asker {
   readonly owner: ProxyConnection;
   readonly first: boolean;
   readonly fresh: boolean;
+  readonly repeatable: boolean;
   readonly tunnel = false;
   readonly makeReader = undefined;
   ticket: Ticket | undefined;
@@ -72,10 +74,11 @@ class Visitor implements Asker {
   refused: HoldfastError | undefined;
   answers = 0;
 
-  constructor(options: { owner?: ProxyConnection; first?: boolean; fresh?: boolean } = {}) {
+  constructor(options: { owner?: ProxyConnection; first?: boolean; fresh?: boolean; repeatable?: boolean } = {}) {
     this.owner = options.owner ?? downstream();
     this.first = options.first ?? false;
     this.fresh = options.fresh ?? false;
+    this.repeatable = options.repeatable ?? true;
   }
 
   acquired(connection: ProxyConnection, idleMs: number, queuedMs: number): void {
@@ -112,6 +115,7 @@ class Scene {
       connectTimeoutMs: 5000,
       idleTimeoutMs: 60_000,
       direction: "outbound",
+      learned: new LearnedOrigin(performance.now()),
       onOpen: () => {},
     });
   }

@@ -84,6 +84,7 @@ test("only main.ts and commands touch the process: its arguments, environment, s
 /** From the lowest to the highest; the first pattern that fits a file says where it belongs. */
 const LAYERS: readonly (readonly [name: string, files: RegExp])[] = [
   ["ground", /^src\/(?:errors|version|log|log-destination|node-http|proxy\/headers)\.ts$/],
+  ["learning", /^src\/learning\/.*\.ts$/],
   ["configuration", /^src\/(?:config\/.*|plugin\/schema)\.ts$/],
   ["plugin host", /^src\/plugin\/.*\.ts$/],
   ["proxy", /^src\/proxy\/(?!http-proxy-3\/|wire\/).*\.ts$/],
@@ -92,6 +93,8 @@ const LAYERS: readonly (readonly [name: string, files: RegExp])[] = [
   ["telemetry", /^src\/telemetry\/.*\.ts$/],
   ["admin", /^src\/admin\/.*\.ts$/],
   ["composition", /^src\/(?:load|sidecar|testing)\.ts$/],
+  ["probe", /^src\/probe\/.*\.ts$/],
+  ["doctor", /^src\/doctor\/.*\.ts$/],
   ["commands", /^src\/commands\/.*\.ts$/],
   ["entry", /^src\/main\.ts$/],
 ];
