@@ -82,7 +82,7 @@ export function report(result: Result): string {
 }
 
 /** Cells as wide as the widest of their column; numbers stand on the right. */
-function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const widths = head.map((title, column) => Math.max(3, title.length, ...rows.map((row) => row[column]!.length)));
   const isNumeric = head.map((_, column) => column > 0 && rows.every((row) => /^[\d.,]*$/.test(row[column]!)));
   const line = (cells: readonly string[]) =>
