@@ -6,7 +6,7 @@
 import { randomBytes } from "node:crypto";
 import type { LookupFunction } from "node:net";
 import type { Logger as PinoLogger } from "pino";
-import { startAdmin } from "./admin/http.ts";
+import { type Admin, type AdminOptions, startAdmin } from "./admin/http.ts";
 import type { LogLevel, SidecarState, SidecarView } from "./admin/view.ts";
 import type { Environment, LoadedConfig } from "./config/load.ts";
 import type {
@@ -65,6 +65,8 @@ export interface Sidecar {
     readonly inbound: HostPort | undefined;
     readonly outbound: HostPort | undefined;
     readonly admin: HostPort;
+    /** Where probes and Prometheus are answered besides; `undefined`: nowhere. */
+    readonly probes: HostPort | undefined;
   };
   /** What the admin API shows. */
   readonly view: SidecarView;
@@ -138,7 +140,7 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
         await telemetry.shutdown();
         state = "stopped";
         // Last, so that /readyz and /metrics answer until the end.
-        await admin?.close();
+        await Promise.all([admin?.close(), probes?.close()]);
       },
     });
 
@@ -179,17 +181,30 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
     // Not before every plugin is set up: what listens can serve.
     for (const direction of directions) await direction.start().catch((error: unknown) => failures.push(error));
     const adminLog = log.child({ part: "admin" });
-    const admin = await startAdmin({ view, listen: config.admin.listen, log: adminLog }).catch((error: unknown) => {
-      failures.push(error);
-      return undefined;
-    });
-    started.push(() => admin?.close());
+    const serve = async (options: Pick<AdminOptions, "listen" | "serves" | "token">): Promise<Admin | undefined> => {
+      try {
+        const server = await startAdmin({ ...options, view, log: adminLog });
+        started.push(() => server.close());
+        return server;
+      } catch (error) {
+        failures.push(error);
+        return undefined;
+      }
+    };
+    const admin = await serve(config.admin);
+    const probes = config.admin.probes && (await serve({ listen: config.admin.probes, serves: "probes" }));
     if (admin === undefined || failures.length > 0) throw startFailure(failures);
     surroundings.ownPorts.set(admin.address.port, "admin");
+    if (probes !== undefined) surroundings.ownPorts.set(probes.address.port, "admin");
     if (outbound !== undefined) surroundings.ownPorts.set(outbound.address.port, "outbound");
 
     state = "running";
-    const addresses = { inbound: inbound?.address, outbound: outbound?.address, admin: admin.address };
+    const addresses = {
+      inbound: inbound?.address,
+      outbound: outbound?.address,
+      admin: admin.address,
+      probes: probes?.address,
+    };
     log.info({ addresses, version: VERSION, forwarder: config.forwarder }, `${config.service}: ready`);
     // Only now: loading the SDK takes longer than all of the above.
     void telemetry.load();

@@ -1,16 +1,13 @@
 /**
- * Who may call what. The admin API has no password: it relies on being called from this machine, by something that
- * is not a web page of somebody else's.
+ * Who may call what. Without a token the admin API relies on being called from this machine; with one, on the token.
+ * In both cases not by a web page of somebody else's.
  *
  * @module
  */
+import { createHash, timingSafeEqual } from "node:crypto";
 import type { IncomingHttpHeaders } from "node:http";
-import { BlockList, isIP } from "node:net";
+import { isLoopback } from "../config/address.ts";
 import { AdminError } from "./route.ts";
-
-const LOOPBACK = new BlockList();
-LOOPBACK.addSubnet("127.0.0.0", 8, "ipv4");
-LOOPBACK.addAddress("::1", "ipv6");
 
 /**
  * Refuses a request for a route that is not open, unless it comes from this machine and names it.
@@ -27,11 +24,11 @@ export function assertLocal(peer: string, hostField: string | undefined, listenH
   if (!isLoopback(peer)) {
     throw new AdminError(
       403,
-      `only /healthz, /readyz and /metrics are served to other machines; call this route from the machine itself (you are ${peer})`,
+      `only /healthz and /readyz are served to other machines; call this route from the machine itself (you are ${peer}), or set admin.token`,
     );
   }
   const host = hostname(hostField);
-  if (host === undefined || !(host === "localhost" || isLoopback(host) || host === listenHost.toLowerCase())) {
+  if (host === undefined || !(isLoopback(host) || host === listenHost.toLowerCase())) {
     throw new AdminError(
       403,
       "the Host header names another machine; call this route as http://127.0.0.1 or localhost",
@@ -44,24 +41,41 @@ export function assertLocal(peer: string, hostField: string | undefined, listenH
 }
 
 /**
- * Refuses a change that a browser sends on behalf of another site's page.
+ * Refuses a request that does not carry the token (RFC 6750 §2.1). How long it takes tells nothing about the token.
+ *
+ * @throws AdminError 401
+ */
+export function assertToken(authorization: string | undefined, token: string): void {
+  const [, given] = /^Bearer +([\w.~+/=-]+) *$/i.exec(authorization ?? "") ?? [];
+  // Digests have one length, whatever was given.
+  if (given !== undefined && timingSafeEqual(digest(given), digest(token))) return;
+  const wrong = authorization === undefined ? "there is no Authorization" : "this is not the token";
+  throw new AdminError(401, `${wrong}; send Authorization: Bearer with the value of admin.token`, {
+    field: "Authorization",
+    headers: { "WWW-Authenticate": 'Bearer realm="holdfast"' },
+  });
+}
+
+function digest(text: string): Buffer {
+  return createHash("sha256").update(text).digest();
+}
+
+/**
+ * Refuses what a browser sends on behalf of another site's page. Following a link to a page of ours changes nothing
+ * and is not refused.
  *
  * @throws AdminError 403
  */
-export function assertSameOrigin(headers: IncomingHttpHeaders): void {
-  const { origin, host, "sec-fetch-site": site } = headers;
+export function assertSameOrigin(method: string, headers: IncomingHttpHeaders): void {
+  const { origin, host, "sec-fetch-site": site, "sec-fetch-mode": mode } = headers;
   const crossOrigin = origin !== undefined && origin.toLowerCase() !== `http://${host?.toLowerCase()}`;
   const crossSite = site !== undefined && site !== "same-origin" && site !== "none";
-  if (crossOrigin || crossSite) {
-    throw new AdminError(403, "a page of another origin may not change this process", {
+  const isLink = method === "GET" && mode === "navigate" && headers["sec-fetch-dest"] === "document";
+  if (crossOrigin || (crossSite && !isLink)) {
+    throw new AdminError(403, "a page of another origin may not call this process", {
       field: crossOrigin ? "Origin" : "Sec-Fetch-Site",
     });
   }
-}
-
-function isLoopback(address: string): boolean {
-  const family = isIP(address);
-  return family !== 0 && LOOPBACK.check(address, family === 6 ? "ipv6" : "ipv4");
 }
 
 /** Host name or address of a `Host` value in lower case, without port and brackets; `undefined` if it is not one. */

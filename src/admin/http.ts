@@ -11,7 +11,7 @@ import { HoldfastError } from "../errors.ts";
 import { http } from "../node-http.ts";
 import type { Logger } from "../plugin/api.ts";
 import { readJson } from "./body.ts";
-import { assertLocal, assertSameOrigin } from "./guard.ts";
+import { assertLocal, assertSameOrigin, assertToken } from "./guard.ts";
 import { AdminError, type Answer, type Route, refusal } from "./route.ts";
 import { adminRoutes } from "./routes.ts";
 import type { SidecarView } from "./view.ts";
@@ -42,6 +42,12 @@ export interface AdminOptions {
   /** Port 0 takes a free one. */
   readonly listen: HostPort;
   readonly log: Logger;
+  /** What callers must know. `undefined`: they must call from this machine. */
+  readonly token?: string | undefined;
+  /**
+   * `admin` (the default): every route. `probes`: what tells how the process is, and nothing else, for everybody.
+   */
+  readonly serves?: "admin" | "probes";
   readonly timeouts?: AdminTimeouts;
 }
 
@@ -59,9 +65,10 @@ export interface Admin {
  * @throws HoldfastError `HF_CONFIG` when it cannot listen
  */
 export async function startAdmin(options: AdminOptions): Promise<Admin> {
-  const { view, listen, log } = options;
+  const { view, listen, log, token, serves = "admin" } = options;
   const timeouts = options.timeouts ?? DEFAULT_TIMEOUTS;
-  const routes = adminRoutes(view, log);
+  const isProbes = serves === "probes";
+  const routes = adminRoutes(view, log).filter(({ audience }) => !isProbes || audience !== "operator");
 
   const server = http.createServer(
     {
@@ -88,8 +95,11 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
   async function answer(request: IncomingMessage): Promise<Answer> {
     const [path = "", search = ""] = splitOnce(request.url ?? "", "?");
     const here = routes.filter((route) => matches(route, path));
-    if (!here.some((route) => route.open))
-      assertLocal(request.socket.remoteAddress ?? "", request.headers.host, listen.host);
+    if (!isProbes && !here.some(({ audience }) => audience === "anyone")) {
+      if (token === undefined) assertLocal(request.socket.remoteAddress ?? "", request.headers.host, listen.host);
+      else assertToken(request.headers.authorization, token);
+      assertSameOrigin(request.method ?? "", request.headers);
+    }
     if (here.length === 0) {
       throw new AdminError(404, `there is no ${path}`, { allowed: [...new Set(routes.map((route) => route.path))] });
     }
@@ -102,7 +112,6 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
         headers: { Allow: allowed.join(", ") },
       });
     }
-    if (route.method !== "GET") assertSameOrigin(request.headers);
     const name = parameter(route, path);
     const body = route.method === "PUT" ? await readJson(request) : undefined;
     return within(timeouts.answerMs, path, route.handle({ name, query: new URLSearchParams(search), body }));
@@ -121,7 +130,7 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
     const { code } = error as NodeJS.ErrnoException;
     throw new HoldfastError(
       "HF_CONFIG",
-      `admin.listen: cannot listen on ${listen.host}:${listen.port} (${code}); choose an address of this machine and a free port`,
+      `admin.${isProbes ? "probes" : "listen"}: cannot listen on ${listen.host}:${listen.port} (${code}); choose an address of this machine and a free port`,
       { cause: error },
     );
   }
@@ -146,6 +155,8 @@ function send(response: ServerResponse, result: Answer): void {
     "Content-Length": Buffer.byteLength(result.body),
     "Cache-Control": "no-store",
     "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
     ...result.headers,
   });
   response.end(result.body);

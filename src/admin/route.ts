@@ -27,8 +27,12 @@ export interface Route {
   readonly method: "GET" | "PUT" | "POST";
   /** `/backends/{name}`: at most one segment is a parameter, the last. */
   readonly path: string;
-  /** Whether any peer may call it, by any `Host`: probes and scrapers come from outside and name the pod's address. */
-  readonly open: boolean;
+  /**
+   * Who may call it. `anyone`: any peer, by any `Host`, because probes come from outside and name the pod's address.
+   * `scraper`: any peer on `admin.probes`, else as `operator`. `operator`: whoever has the token; where there is none,
+   * this machine.
+   */
+  readonly audience: "anyone" | "scraper" | "operator";
   readonly handle: (request: AdminRequest) => Answer | Promise<Answer>;
 }
 

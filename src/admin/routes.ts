@@ -101,21 +101,21 @@ export function adminRoutes(view: SidecarView, log: Logger): readonly Route[] {
   }
 
   return [
-    { method: "GET", path: "/healthz", open: true, handle: healthz },
-    { method: "GET", path: "/readyz", open: true, handle: readyz },
-    { method: "GET", path: "/metrics", open: true, handle: metrics },
-    { method: "GET", path: "/config", open: false, handle: config },
-    { method: "GET", path: "/plugins", open: false, handle: plugins },
-    { method: "GET", path: "/connections", open: false, handle: connections },
-    { method: "GET", path: "/log-level", open: false, handle: getLogLevel },
-    { method: "PUT", path: "/log-level", open: false, handle: putLogLevel },
-    { method: "POST", path: "/drain", open: false, handle: drain },
-    { method: "GET", path: "/backends", open: false, handle: backends },
-    { method: "GET", path: "/backends/{name}", open: false, handle: getBackend },
-    { method: "PUT", path: "/backends/{name}", open: false, handle: putBackend },
+    { method: "GET", path: "/healthz", audience: "anyone", handle: healthz },
+    { method: "GET", path: "/readyz", audience: "anyone", handle: readyz },
+    { method: "GET", path: "/metrics", audience: "scraper", handle: metrics },
+    { method: "GET", path: "/config", audience: "operator", handle: config },
+    { method: "GET", path: "/plugins", audience: "operator", handle: plugins },
+    { method: "GET", path: "/connections", audience: "operator", handle: connections },
+    { method: "GET", path: "/log-level", audience: "operator", handle: getLogLevel },
+    { method: "PUT", path: "/log-level", audience: "operator", handle: putLogLevel },
+    { method: "POST", path: "/drain", audience: "operator", handle: drain },
+    { method: "GET", path: "/backends", audience: "operator", handle: backends },
+    { method: "GET", path: "/backends/{name}", audience: "operator", handle: getBackend },
+    { method: "PUT", path: "/backends/{name}", audience: "operator", handle: putBackend },
   ];
 }
 
 function shown({ key, value, source, variable, secret }: EffectiveValue): object {
-  return { key, value: secret ? MASK : value, source, variable };
+  return { key, value: secret && value !== null ? MASK : value, source, variable };
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { isIP, isIPv4, isIPv6 } from "node:net";
+import { BlockList, isIP, isIPv6 } from "node:net";
 import type { Origin } from "../plugin/api.ts";
 import type { HostPort } from "./sidecar-config.ts";
 
@@ -125,11 +125,19 @@ export function overlaps(one: HostPort, other: HostPort): boolean {
   return one.host === other.host || everyAddress(one.host) || everyAddress(other.host);
 }
 
+const LOOPBACK = new BlockList();
+LOOPBACK.addSubnet("127.0.0.0", 8, "ipv4");
+LOOPBACK.addAddress("::1", "ipv6");
+
+/** Whether a host is this machine by its loopback interface: `localhost`, `127.0.0.0/8`, `::1`, `::ffff:127.0.0.1`. */
+export function isLoopback(host: string): boolean {
+  const family = isIP(host);
+  return family === 0 ? host.toLowerCase() === "localhost" : LOOPBACK.check(host, family === 6 ? "ipv6" : "ipv4");
+}
+
 /** Whether an upstream at `origin` would be our own listener. */
 export function isOwnListener(listen: HostPort, origin: Origin): boolean {
-  const loopback = (host: string): boolean =>
-    host === "localhost" || host === "::1" || (isIPv4(host) && host.startsWith("127."));
   if (listen.port !== origin.port || listen.port === 0) return false;
   if (listen.host === origin.host) return true;
-  return loopback(origin.host) && (listen.host === "0.0.0.0" || listen.host === "::" || listen.host === "localhost");
+  return isLoopback(origin.host) && (listen.host === "0.0.0.0" || listen.host === "::" || listen.host === "localhost");
 }

@@ -7,6 +7,7 @@ import { readFileSync } from "node:fs";
 import path from "node:path";
 import type { TcpKeepAlive } from "../plugin/api.ts";
 import { looksLikeUrl, parseHostPort, parseOrigin, parseRange, parseRouteHost } from "./address.ts";
+import { checkToken, readToken } from "./admin-token.ts";
 import { type Document, parseDocument } from "./document.ts";
 import { ConfigError, type Fault, keyText, nearest, type Path } from "./faults.ts";
 import type { SchemaTree } from "./leaf.ts";
@@ -181,6 +182,7 @@ function crossCheck(json: Draft<SidecarJson>, folder: string, reading: Reading):
     const allowed = isUrl ? 'needs an "https://" upstream' : `belongs into backends.${upstream}.tls`;
     reading.fault([...at, tlsKey], `has no effect on ${show(upstream)}`, allowed);
   };
+  checkToken(json.admin ?? {}, folder, reading);
   if (inbound?.tls) checkListenerFiles(inbound.tls, folder, ["inbound", "tls"], reading);
   if (outbound?.tls) checkListenerFiles(outbound.tls, folder, ["outbound", "tls"], reading);
   if (inbound) checkUpstream(inbound.upstream, inbound.upstreamTls, ["inbound"], "upstreamTls");
@@ -203,7 +205,11 @@ function toConfig(json: SidecarJson, folder: string, file: string): SidecarConfi
     inbound: inbound === null ? undefined : toInbound(inbound, backends, folder),
     outbound: outbound === null ? undefined : toOutbound(outbound, backends, folder),
     backends,
-    admin: { listen: parseHostPort(json.admin.listen) },
+    admin: {
+      listen: parseHostPort(json.admin.listen),
+      probes: json.admin.probes === null ? undefined : parseHostPort(json.admin.probes),
+      token: readToken(json.admin, folder),
+    },
     plugins: json.plugins.map(toPluginEntry),
     telemetry: {
       traces: telemetry.traces,

@@ -5,7 +5,7 @@
  * @module
  */
 
-import { formatHostPort, isOwnListener, overlaps } from "./address.ts";
+import { formatHostPort, isLoopback, isOwnListener, overlaps } from "./address.ts";
 import { type Fault, keyText, type Path } from "./faults.ts";
 import type { LoadedConfig } from "./load.ts";
 import type { PluginEntry, SidecarConfig, Upstream } from "./sidecar-config.ts";
@@ -192,9 +192,21 @@ function targetWithinHead({ config: { limits } }: Facts): Breach[] {
   );
 }
 
+function tokenBeyondLoopback({ config: { admin } }: Facts): Breach[] {
+  if (isLoopback(admin.listen.host) || admin.token !== undefined) return [];
+  return [
+    {
+      path: ["admin", "listen"],
+      wrong: `admin.listen ("${formatHostPort(admin.listen)}") is reached from other machines, and there is no admin.token`,
+      allowed: "listen on 127.0.0.1 and let probes come to admin.probes, or set admin.token or admin.tokenFile",
+    },
+  ];
+}
+
 function listenersApart({ config }: Facts): Breach[] {
   const listeners = [
     { path: ["admin", "listen"], listen: config.admin.listen },
+    ...(config.admin.probes === undefined ? [] : [{ path: ["admin", "probes"], listen: config.admin.probes }]),
     ...(["inbound", "outbound"] as const).flatMap((direction) => {
       const settings = config[direction];
       return settings === undefined ? [] : [{ path: [direction, "listen"], listen: settings.listen }];
@@ -340,8 +352,13 @@ export const RULES: readonly Rule[] = [
     check: targetWithinHead,
   },
   {
+    id: "admin-token-beyond-loopback",
+    doc: "`admin.listen` is a loopback address, or there is an `admin.token` or `admin.tokenFile`. Otherwise everybody in reach of it could drain the sidecar.",
+    check: tokenBeyondLoopback,
+  },
+  {
     id: "listeners-apart",
-    doc: "`inbound.listen`, `outbound.listen` and `admin.listen` are different addresses.",
+    doc: "`inbound.listen`, `outbound.listen`, `admin.listen` and `admin.probes` are different addresses.",
     check: listenersApart,
   },
   {

@@ -7,6 +7,7 @@
 import type convict from "convict";
 import { duration, listOf, optionalDuration, size } from "../plugin/schema.ts";
 import { isHost, looksLikeUrl, parseHostPort, parseOrigin, parseRouteHost } from "./address.ts";
+import { parseToken } from "./admin-token.ts";
 import type { ForwarderName, OtlpProtocol, SidecarConfig, TelemetryConfig } from "./sidecar-config.ts";
 
 /** `tls` of an upstream, as written. */
@@ -90,7 +91,12 @@ export interface SidecarJson {
   readonly inbound: InboundJson | null;
   readonly outbound: OutboundJson | null;
   readonly backends: Readonly<Record<string, BackendJson>>;
-  readonly admin: { readonly listen: string };
+  readonly admin: {
+    readonly listen: string;
+    readonly probes: string | null;
+    readonly token: string | null;
+    readonly tokenFile: string | null;
+  };
   readonly plugins: readonly PluginJson[];
   readonly telemetry: {
     readonly traces: TelemetryConfig["traces"];
@@ -413,8 +419,32 @@ export const sidecarSchema: convict.Schema<SidecarJson> = {
     listen: listen(
       "127.0.0.1:15000",
       "HOLDFAST_ADMIN_LISTEN",
-      "Where the admin API listens. Whoever reaches it can drain the sidecar: keep it on loopback.",
+      "Where the admin API listens. Whoever reaches it can drain the sidecar: off loopback it needs a token.",
     ),
+    probes: {
+      default: null,
+      nullable: true,
+      format: parsedBy(parseHostPort),
+      type: "host:port",
+      env: "HOLDFAST_ADMIN_PROBES",
+      doc: 'Where `/healthz`, `/readyz` and `/metrics`, and nothing else, are served to everybody: for a kubelet and Prometheus, "0.0.0.0:15020". Left out: nowhere.',
+    },
+    token: {
+      default: null,
+      nullable: true,
+      sensitive: true,
+      format: parsedBy(parseToken),
+      type: "text",
+      env: "HOLDFAST_ADMIN_TOKEN",
+      doc: "What callers of the admin API must send, `Authorization: Bearer …`, but for `/healthz` and `/readyz`; 16 characters or more. Never shown. Left out: they must call from this machine.",
+    },
+    tokenFile: {
+      default: null,
+      nullable: true,
+      format: String,
+      env: "HOLDFAST_ADMIN_TOKEN_FILE",
+      doc: "File with the token, instead of `token`, such as a mounted secret. Relative to this file. White space around it does not count.",
+    },
   },
   plugins: listOf<PluginJson>(
     {

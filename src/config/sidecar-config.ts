@@ -167,7 +167,13 @@ export interface SidecarConfig {
   readonly inbound: InboundConfig | undefined;
   readonly outbound: OutboundConfig | undefined;
   readonly backends: ReadonlyMap<string, BackendConfig>;
-  readonly admin: { readonly listen: HostPort };
+  readonly admin: {
+    readonly listen: HostPort;
+    /** Where routes that tell how the process is are served to everybody; `undefined`: nowhere. */
+    readonly probes: HostPort | undefined;
+    /** What callers must send; `undefined`: they must call from this machine. Never shown. */
+    readonly token: string | undefined;
+  };
   readonly plugins: readonly PluginEntry[];
   readonly telemetry: TelemetryConfig;
   readonly log: {

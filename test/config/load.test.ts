@@ -37,7 +37,11 @@ test("the smallest configuration gets every default", (t) => {
   assert.equal(config.outbound, undefined);
   assert.equal(config.service, "orders");
   assert.equal(config.forwarder, "wire");
-  assert.deepEqual(config.admin, { listen: { host: "127.0.0.1", port: 15000 } });
+  assert.deepEqual(config.admin, {
+    listen: { host: "127.0.0.1", port: 15000 },
+    probes: undefined,
+    token: undefined,
+  });
   assert.deepEqual(config.limits, {
     headBytes: 65_536,
     fields: 200,

@@ -114,14 +114,18 @@ function port(name: string): number {
 test("the sidecar.json in the ConfigMap is valid, mounted where the image reads it, and meets the ports", (t) => {
   const { config } = sidecarJson(t);
   assert.equal(config.inbound?.listen.port, port("inbound"));
-  assert.equal(config.admin.listen.port, port("admin"));
-  // The kubelet and Prometheus come from outside the pod.
-  assert.equal(config.admin.listen.host, "0.0.0.0");
+  // The kubelet and Prometheus come from outside the pod; nobody else's requests do.
+  assert.deepEqual(config.admin.probes, { host: "0.0.0.0", port: port("probes") });
+  assert.equal(config.admin.listen.host, "127.0.0.1");
+  assert.deepEqual(
+    sidecar.ports.map(({ name }: Manifest) => name),
+    ["inbound", "probes"],
+  );
   const [mount] = sidecar.volumeMounts;
   assert.equal(mount.mountPath, "/etc/holdfast");
   const volume = pod.spec.volumes.find((entry: Manifest) => entry.name === mount.name);
   assert.equal(volume.configMap.name, one("ConfigMap").metadata.name);
-  assert.equal(pod.metadata.annotations["prometheus.io/port"], String(port("admin")));
+  assert.equal(pod.metadata.annotations["prometheus.io/port"], String(port("probes")));
 });
 
 test("the service's own requests leave through the outbound listener", (t) => {
@@ -133,11 +137,11 @@ test("the service's own requests leave through the outbound listener", (t) => {
   assert.ok(env.NO_PROXY.split(",").includes("127.0.0.1"));
 });
 
-test("it is a native sidecar, probed on the admin port", () => {
+test("it is a native sidecar, probed on the port for probes", () => {
   assert.equal(sidecar.restartPolicy, "Always");
-  assert.deepEqual(sidecar.startupProbe.httpGet, { path: "/readyz", port: "admin" });
-  assert.deepEqual(sidecar.readinessProbe.httpGet, { path: "/readyz", port: "admin" });
-  assert.deepEqual(sidecar.livenessProbe.httpGet, { path: "/healthz", port: "admin" });
+  assert.deepEqual(sidecar.startupProbe.httpGet, { path: "/readyz", port: "probes" });
+  assert.deepEqual(sidecar.readinessProbe.httpGet, { path: "/readyz", port: "probes" });
+  assert.deepEqual(sidecar.livenessProbe.httpGet, { path: "/healthz", port: "probes" });
 });
 
 test("preStop drains, and tells whether it did", async (t) => {
