@@ -28,7 +28,8 @@ export function needs(...programs: readonly string[]): Needs {
   return { skip: reason, timeout: LIMIT_MS };
 }
 
-function isInstalled(program: string): boolean {
+/** Whether a program is there to be run. */
+export function isInstalled(program: string): boolean {
   // Debian keeps daemons where only root looks for programs.
   return searchPath()
     .split(path.delimiter)

@@ -26,8 +26,8 @@ const STRICTER: readonly Stricter[] = [
     text: /^HTTP\/(?:0\.9|2\.0) /m,
   },
   {
-    name: "empty lines before a status line (RFC 9112 §2.2)",
-    said: /does not speak HTTP|does not begin with HTTP/,
+    name: "empty lines before a status line (RFC 9112 §4)",
+    said: /does not speak HTTP|does not begin with HTTP|ends in a bare LF/,
     text: /(?:^|\r\n\r\n)[\r\n]+HTTP/,
   },
   {

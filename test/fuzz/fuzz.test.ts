@@ -1,0 +1,29 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { needs } from "../interop/programs.ts";
+import { FORWARDERS } from "../support/peers.ts";
+import { ChainFuzz } from "./fuzz.ts";
+import { ORIGINS, type OriginName, programOf } from "./origins.ts";
+
+const CONVERSATIONS = 400;
+
+for (const forwarder of FORWARDERS) {
+  for (const origin of Object.keys(ORIGINS) as OriginName[]) {
+    const program = programOf(origin);
+    const options = program === undefined ? {} : needs(program);
+    test(`${forwarder} → ${origin}: the origin sees what was forwarded, and nothing else`, options, async (t) => {
+      const seed = Math.floor(Math.random() * 2 ** 30);
+      t.diagnostic(`seed ${seed}`);
+      const fuzz = new ChainFuzz(forwarder, origin);
+      t.after(() => fuzz.close());
+      await fuzz.slice(seed, CONVERSATIONS);
+      const { inputs, forwarded, refused, markers, failures } = fuzz.result;
+      assert.deepEqual(failures, []);
+      // Something of everything really happened.
+      assert.ok(inputs >= CONVERSATIONS, `${inputs} inputs`);
+      assert.ok(forwarded > CONVERSATIONS / 10, `${forwarded} forwarded`);
+      assert.ok(refused > CONVERSATIONS / 10, `${refused} refused`);
+      assert.ok(markers > 0);
+    });
+  }
+}
