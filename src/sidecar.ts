@@ -5,35 +5,31 @@
  */
 import { randomBytes } from "node:crypto";
 import type { LookupFunction } from "node:net";
+import { isDeepStrictEqual } from "node:util";
 import type { Logger as PinoLogger } from "pino";
 import { type Admin, type AdminOptions, startAdmin } from "./admin/http.ts";
 import type { LogLevel, SidecarState, SidecarView } from "./admin/view.ts";
 import type { Environment, LoadedConfig } from "./config/load.ts";
-import type {
-  ForwarderName,
-  HostPort,
-  InboundConfig,
-  OutboundConfig,
-  SidecarConfig,
-  UpstreamTls,
-} from "./config/sidecar-config.ts";
+import type { ForwarderName, HostPort, Limits, SidecarConfig, Upstream } from "./config/sidecar-config.ts";
 import { HoldfastError } from "./errors.ts";
+import { Filters } from "./filters.ts";
 import { Learning } from "./learning/learning.ts";
-import type { Connection, Direction, Filter, Plugin, PluginContext, PluginFailure, Side } from "./plugin/api.ts";
-import { Chain, type ChainLink } from "./plugin/chain.ts";
+import type { Loaded } from "./load.ts";
+import type { Connection, Direction } from "./plugin/api.ts";
 import type { LoadedPlugin } from "./plugin/loader.ts";
-import { withTimeLimit } from "./plugin/time-limit.ts";
-import { Backends } from "./proxy/backends.ts";
-import { ProxyDirection } from "./proxy/direction.ts";
+import { Backends, type PlannedBackends } from "./proxy/backends.ts";
+import { type Prepared, ProxyDirection } from "./proxy/direction.ts";
 import { Drain, type Drained } from "./proxy/drain.ts";
 import type { ForwarderFactory } from "./proxy/forwarder.ts";
+import type { Generation } from "./proxy/generation.ts";
 import { httpProxy3Forwarder } from "./proxy/http-proxy-3/forwarder.ts";
 import { OpenConnections } from "./proxy/open-connections.ts";
-import { inboundRouter, originName, outboundRouter } from "./proxy/route.ts";
+import { inboundRouter, originName, outboundRouter, type Router } from "./proxy/route.ts";
 import { Sweep } from "./proxy/sweep.ts";
+import { readUpstreamMaterial, type UpstreamTlsMaterial } from "./proxy/tls/upstream-material.ts";
 import { TrustedPeers } from "./proxy/trusted-peers.ts";
 import { wireForwarder } from "./proxy/wire/forwarder.ts";
-import { accessLogFilter } from "./telemetry/access-log.ts";
+import { Reload, type ReloadReport, type ReloadTrigger } from "./reload.ts";
 import type { ConsoleOutput } from "./telemetry/console-exporter.ts";
 import { startTelemetry, type Telemetry } from "./telemetry/start.ts";
 import { VERSION } from "./version.ts";
@@ -43,13 +39,12 @@ const FORWARDERS: Record<ForwarderName, ForwarderFactory> = {
   "http-proxy-3": httpProxy3Forwarder,
 };
 
-/** How long a plugin may take to set up, in milliseconds: a start that hangs must say where. */
-const SETUP_TIMEOUT_MS = 30_000;
-
 /** What a sidecar is started with. */
 export interface SidecarOptions {
   readonly loaded: LoadedConfig;
   readonly plugins: readonly LoadedPlugin[];
+  /** Reads the configuration anew, for a reload. */
+  readonly load: () => Promise<Loaded>;
   readonly log: PinoLogger;
   /** For the standard `OTEL_*` variables. */
   readonly env: Environment;
@@ -68,8 +63,15 @@ export interface Sidecar {
     /** Where probes and Prometheus are answered besides; `undefined`: nowhere. */
     readonly probes: HostPort | undefined;
   };
+  /** What is in force. */
+  readonly config: SidecarConfig;
   /** What the admin API shows. */
   readonly view: SidecarView;
+  /**
+   * Reads the configuration anew and puts it into force for whatever begins from then on, or changes nothing. Never
+   * rejects.
+   */
+  reload(trigger: ReloadTrigger): Promise<ReloadReport>;
   /**
    * Finishes what is in flight, inbound before outbound, then closes everything. What {@link SidecarView.drain} began
    * goes on; later calls wait for the same end.
@@ -89,10 +91,12 @@ export interface Sidecar {
  */
 export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
   const { config } = options.loaded;
-  const log = options.log;
+  const { log } = options;
   const started: (() => unknown)[] = [];
   const failures: unknown[] = [];
   let state: SidecarState = "starting";
+  /** The configuration in force. */
+  let current: Loaded = options;
 
   const telemetry = startTelemetry({ ...options, config: config.telemetry, service: config.service, version: VERSION });
   started.push(() => telemetry.shutdown());
@@ -104,44 +108,90 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
   started.push(() => sweep.remove(sweepLearning));
   const surroundings: Surroundings = {
     ...options,
-    config,
     telemetry,
-    backends,
     sweep,
     learning,
     ownPorts: new Map(),
     instance: randomBytes(4).toString("hex"),
     started,
-    failures,
   };
 
   try {
-    const inbound = config.inbound && (await buildInbound(config.inbound, surroundings));
-    const outbound = config.outbound && (await buildOutbound(config.outbound, surroundings));
+    const inbound = config.inbound && (await buildSide("inbound", options, backends, surroundings, failures));
+    const outbound = config.outbound && (await buildSide("outbound", options, backends, surroundings, failures));
     if (failures.length > 0) throw startFailure(failures);
-    const directions = [inbound, outbound].filter((direction) => direction !== undefined);
+    const sides = [inbound, outbound].filter((side) => side !== undefined);
     backends.subscribe((backend) => {
-      for (const direction of directions) {
+      for (const { direction } of sides) {
         for (const connection of direction.connections) if (connection.backend === backend) connection.backendChanged();
       }
     });
 
     const drain = new Drain({
-      inbound,
-      outbound,
-      config: config.drain,
+      inbound: inbound?.direction,
+      outbound: outbound?.direction,
+      get config() {
+        return current.loaded.config.drain;
+      },
       log,
       onBegin() {
         state = "draining";
       },
       async close() {
-        await Promise.all(directions.map((direction) => direction.close()));
+        await Promise.all(sides.map(({ direction }) => direction.close()));
         sweep.remove(sweepLearning);
         await telemetry.shutdown();
         state = "stopped";
         // Last, so that /readyz and /metrics answer until the end.
         await Promise.all([admin?.close(), probes?.close()]);
       },
+    });
+
+    /** Makes another configuration ready; once all of it is, puts it into force. Throws, or does all of it. */
+    async function adopt(next: Loaded): Promise<void> {
+      const { config } = next.loaded;
+      const failures: unknown[] = [];
+      const planned = backends.plan(config.backends);
+      const ready: { readonly direction: ProxyDirection; readonly prepared: Prepared }[] = [];
+      for (const { direction, filters } of sides) {
+        const inForce = { from: current, generation: direction.generation };
+        const generation = await buildGeneration(
+          direction.name,
+          next,
+          planned,
+          filters,
+          surroundings,
+          failures,
+          inForce,
+        );
+        if (generation === undefined) continue;
+        const prepared = await direction.prepare(generation).catch((error: unknown) => {
+          failures.push(error);
+          return { generation, listener: undefined, termination: undefined };
+        });
+        ready.push({ direction, prepared });
+      }
+      if (state !== "running") failures.push(new HoldfastError("HF_CONFIG", "the sidecar is draining"));
+      if (failures.length > 0) {
+        for (const { direction, prepared } of ready) await direction.discard(prepared);
+        throw startFailure(failures);
+      }
+
+      // From here on nothing can fail, and nothing waits.
+      current = next;
+      log.level = config.log.level;
+      backends.adopt(planned);
+      for (const { direction, prepared } of ready) direction.adopt(prepared);
+      noteOwnPorts();
+    }
+
+    const reload = new Reload({
+      load: options.load,
+      current: () => current,
+      isRunning: () => state === "running",
+      adopt,
+      onOver: ({ result }) => telemetry.reloaded(result),
+      log,
     });
 
     const view: SidecarView = {
@@ -153,20 +203,24 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
       },
       ready: () => state === "running",
       *connections() {
-        for (const direction of directions) yield* direction.connections as Iterable<Connection>;
+        for (const { direction } of sides) yield* direction.connections as Iterable<Connection>;
       },
       *pools() {
-        for (const direction of directions) yield* direction.pools;
+        for (const { direction } of sides) yield* direction.pools;
       },
-      plugins: options.plugins.map(({ plugin, entry, values }) => ({
-        name: plugin.name,
-        description: plugin.description,
-        use: entry.use,
-        directions: entry.directions,
-        onError: entry.onError,
-        config: values,
-      })),
-      values: options.loaded.values,
+      get plugins() {
+        return current.plugins.map(({ plugin, entry, values }) => ({
+          name: plugin.name,
+          description: plugin.description,
+          use: entry.use,
+          directions: entry.directions,
+          onError: entry.onError,
+          config: values,
+        }));
+      },
+      get values() {
+        return current.loaded.values;
+      },
       get logLevel() {
         return log.level as LogLevel;
       },
@@ -174,12 +228,16 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
         log.level = level;
       },
       drain: () => drain.begin(),
+      reload: () => reload.run("admin"),
+      get lastReload() {
+        return reload.last;
+      },
       backends,
       prometheusText: () => telemetry.prometheusText(),
     };
 
     // Not before every plugin is set up: what listens can serve.
-    for (const direction of directions) await direction.start().catch((error: unknown) => failures.push(error));
+    for (const { direction } of sides) await direction.start().catch((error: unknown) => failures.push(error));
     const adminLog = log.child({ part: "admin" });
     const serve = async (options: Pick<AdminOptions, "listen" | "serves" | "token">): Promise<Admin | undefined> => {
       try {
@@ -194,24 +252,38 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
     const admin = await serve(config.admin);
     const probes = config.admin.probes && (await serve({ listen: config.admin.probes, serves: "probes" }));
     if (admin === undefined || failures.length > 0) throw startFailure(failures);
-    surroundings.ownPorts.set(admin.address.port, "admin");
-    if (probes !== undefined) surroundings.ownPorts.set(probes.address.port, "admin");
-    if (outbound !== undefined) surroundings.ownPorts.set(outbound.address.port, "outbound");
+    const { address: adminAddress } = admin;
+    function noteOwnPorts(): void {
+      const { ownPorts } = surroundings;
+      ownPorts.clear();
+      ownPorts.set(adminAddress.port, "admin");
+      if (probes !== undefined) ownPorts.set(probes.address.port, "admin");
+      if (outbound !== undefined) ownPorts.set(outbound.direction.address.port, "outbound");
+    }
+    noteOwnPorts();
 
     state = "running";
-    const addresses = {
-      inbound: inbound?.address,
-      outbound: outbound?.address,
-      admin: admin.address,
-      probes: probes?.address,
+    const addresses = (): Sidecar["addresses"] => {
+      return {
+        inbound: inbound?.direction.address,
+        outbound: outbound?.direction.address,
+        admin: adminAddress,
+        probes: probes?.address,
+      };
     };
-    log.info({ addresses, version: VERSION, forwarder: config.forwarder }, `${config.service}: ready`);
+    log.info({ addresses: addresses(), version: VERSION, forwarder: config.forwarder }, `${config.service}: ready`);
     // Only now: loading the SDK takes longer than all of the above.
     void telemetry.load();
 
     return {
-      addresses,
+      get addresses() {
+        return addresses();
+      },
+      get config() {
+        return current.loaded.config;
+      },
       view,
+      reload: (trigger) => reload.run(trigger),
       drain: () => drain.release(),
       drained: drain.end,
       stop: () => drain.force(),
@@ -222,11 +294,9 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
   }
 }
 
-/** What both directions are built from. */
+/** What both directions are built from, whatever the configuration says. */
 interface Surroundings extends SidecarOptions {
-  readonly config: SidecarConfig;
   readonly telemetry: Telemetry;
-  readonly backends: Backends;
   readonly sweep: Sweep;
   readonly learning: Learning;
   /** Ports of this sidecar that must not be reached through it; filled as they are bound. */
@@ -235,61 +305,36 @@ interface Surroundings extends SidecarOptions {
   readonly instance: string;
   /** What undoes each step of the start, in its order. */
   readonly started: (() => unknown)[];
-  /** What could not be started so far. The start goes on, so that all of it is told at once. */
-  readonly failures: unknown[];
 }
 
-async function buildInbound(inbound: InboundConfig, surroundings: Surroundings): Promise<ProxyDirection> {
-  const router = inboundRouter(inbound.upstream, surroundings.backends);
-  const tls = new Map<string, UpstreamTls>();
-  addTls(tls, inbound.upstream);
-  return await buildDirection("inbound", inbound, router, tls, surroundings);
+/** A direction, and what makes its filters. */
+interface SidecarSide {
+  readonly direction: ProxyDirection;
+  readonly filters: Filters;
 }
 
-async function buildOutbound(outbound: OutboundConfig, surroundings: Surroundings): Promise<ProxyDirection> {
-  const router = outboundRouter(outbound, surroundings.backends);
-  const tls = new Map<string, UpstreamTls>();
-  for (const route of outbound.routes) addTls(tls, route.upstream);
-  return await buildDirection("outbound", outbound, router, tls, surroundings);
-}
-
-async function buildDirection(
+/** @param failures - gets what could not be started; the start goes on, so that all of it is told at once */
+async function buildSide(
   name: Direction,
-  settings: InboundConfig | OutboundConfig,
-  router: ReturnType<typeof inboundRouter>,
-  tls: ReadonlyMap<string, UpstreamTls>,
+  loaded: Loaded,
+  backends: PlannedBackends,
   surroundings: Surroundings,
-): Promise<ProxyDirection> {
-  const { config, sweep, started } = surroundings;
+  failures: unknown[],
+): Promise<SidecarSide | undefined> {
+  const { config } = loaded.loaded;
+  const { telemetry, lookup, ownPorts, sweep, started } = surroundings;
   const log = surroundings.log.child({ direction: name });
   const connections = new OpenConnections();
-  const links = await setUpFilters(name, connections, surroundings);
-  const chain = new Chain(links, (failure) => reportPluginFailure(log, failure));
-  const pseudonym = `holdfast-${config.service.replace(/[^A-Za-z0-9_-]/g, "-")}-${name}-${surroundings.instance}`;
+  const filters = new Filters({ direction: name, telemetry, log, connections });
+  const generation = await buildGeneration(name, loaded, backends, filters, surroundings, failures, undefined);
+  if (generation === undefined) return undefined;
   const direction = new ProxyDirection({
     name,
     service: config.service,
-    listen: settings.listen,
-    listenerTls: settings.tls,
-    http2: settings.http2,
-    chain,
-    router,
+    generation,
     forwarder: FORWARDERS[config.forwarder],
-    limits: config.limits,
-    forwarding: {
-      trusted: name === "inbound" ? new TrustedPeers(config.forwarding.trusted) : undefined,
-      // Outbound requests start at our own service: there is nobody before it to name.
-      xForwarded: config.forwarding.xForwarded && name === "inbound",
-      forwarded: config.forwarding.forwarded && name === "inbound",
-      via: config.forwarding.via ? pseudonym : undefined,
-    },
-    connectTimeoutMs: settings.connectTimeoutMs,
-    responseTimeoutMs: settings.responseTimeoutMs,
-    tunnelIdleTimeoutMs: settings.tunnelIdleTimeoutMs,
-    dnsRefreshMs: settings.dnsRefreshMs,
-    lookup: surroundings.lookup,
-    ownPorts: surroundings.ownPorts,
-    tls,
+    lookup,
+    ownPorts,
     sweep,
     learning: surroundings.learning,
     log,
@@ -299,77 +344,84 @@ async function buildDirection(
     direction.cut();
     await direction.close();
   });
-  return direction;
+  return { direction, filters };
 }
 
-/** Telemetry first, so that it sees everything that the plugins do; then the plugins in their order. */
-async function setUpFilters(
-  direction: Direction,
-  connections: OpenConnections,
-  { config, plugins, telemetry, log, failures }: Surroundings,
-): Promise<ChainLink[]> {
-  const links: ChainLink[] = telemetry
-    .filters(direction)
-    .map(({ name, filter }) => ({ name, filter, onError: "continue", requestTimeoutMs: 0 }));
-  if (config.log.access) {
-    const filter = accessLogFilter(log.child({ direction, part: "access" }));
-    links.push({ name: "access-log", filter, onError: "continue", requestTimeoutMs: 0 });
-  }
-  for (const { plugin, entry, config: pluginConfig } of plugins) {
-    if (!entry.directions.includes(direction)) continue;
-    const context = {
-      config: pluginConfig,
-      direction,
-      service: config.service,
-      log: log.child({ direction, plugin: plugin.name }),
-      connections,
-      countConnections: (side: Side) => connections.count(side),
-    };
+/**
+ * What a configuration means to a direction.
+ *
+ * @param inForce - the configuration before, and what it meant: what is not different is taken over
+ * @returns `undefined` when the configuration does not have this direction
+ */
+async function buildGeneration(
+  name: Direction,
+  loaded: Loaded,
+  backends: PlannedBackends,
+  filters: Filters,
+  { instance }: Surroundings,
+  failures: unknown[],
+  inForce: { readonly from: Loaded; readonly generation: Generation } | undefined,
+): Promise<Generation | undefined> {
+  const { config } = loaded.loaded;
+  const { service, forwarding } = config;
+  const settings = config[name];
+  if (settings === undefined) return undefined;
+  const pseudonym = `holdfast-${service.replace(/[^A-Za-z0-9_-]/g, "-")}-${name}-${instance}`;
+  const chainInForce = inForce && { from: inForce.from, chain: inForce.generation.chain };
+  return {
+    chain: await filters.chain(loaded, chainInForce, failures),
+    router: routerOf(name, config, backends),
+    limits: sameLimits(inForce?.generation.limits, config.limits),
+    forwarding: {
+      trusted: name === "inbound" ? new TrustedPeers(forwarding.trusted) : undefined,
+      // Outbound requests start at our own service: there is nobody before it to name.
+      xForwarded: forwarding.xForwarded && name === "inbound",
+      forwarded: forwarding.forwarded && name === "inbound",
+      via: forwarding.via ? pseudonym : undefined,
+    },
+    listen: settings.listen,
+    listenerTls: settings.tls,
+    http2: settings.http2,
+    connectTimeoutMs: settings.connectTimeoutMs,
+    responseTimeoutMs: settings.responseTimeoutMs,
+    tunnelIdleTimeoutMs: settings.tunnelIdleTimeoutMs,
+    dnsRefreshMs: settings.dnsRefreshMs,
+    upstreamTls: readUpstreamTls(upstreamsOf(name, config), failures),
+  };
+}
+
+function routerOf(name: Direction, { inbound, outbound }: SidecarConfig, backends: PlannedBackends): Router {
+  return name === "inbound" ? inboundRouter(inbound!.upstream, backends) : outboundRouter(outbound!, backends);
+}
+
+function upstreamsOf(name: Direction, { inbound, outbound }: SidecarConfig): Upstream[] {
+  return name === "inbound" ? [inbound!.upstream] : outbound!.routes.map(({ upstream }) => upstream);
+}
+
+/** The same object where nothing is different: forwarders keep what they made for it. */
+function sameLimits(before: Limits | undefined, limits: Limits): Limits {
+  return before !== undefined && isDeepStrictEqual(before, limits) ? before : limits;
+}
+
+/** By name of the backend, or of the origin. */
+function readUpstreamTls(upstreams: readonly Upstream[], failures: unknown[]): Map<string, UpstreamTlsMaterial> {
+  const materials = new Map<string, UpstreamTlsMaterial>();
+  for (const { origin, backend, tls } of upstreams) {
+    if (tls === undefined) continue;
+    const name = backend ?? originName(origin);
     try {
-      const filter = await setUp(plugin, context);
-      links.push({ name: plugin.name, filter, onError: entry.onError, requestTimeoutMs: entry.requestTimeoutMs });
+      materials.set(name, readUpstreamMaterial(tls));
     } catch (error) {
-      failures.push(error);
+      failures.push(
+        new HoldfastError("HF_CONFIG", `TLS towards ${name}: ${(error as Error).message}`, { cause: error }),
+      );
     }
   }
-  return links;
-}
-
-async function setUp(plugin: Plugin<unknown>, context: PluginContext<unknown>): Promise<Filter> {
-  let filter: unknown;
-  try {
-    filter = await withTimeLimit(
-      Promise.resolve(plugin.setup(context)),
-      SETUP_TIMEOUT_MS,
-      () => new Error(`setup took over ${SETUP_TIMEOUT_MS / 1000} s`),
-    );
-  } catch (error) {
-    const message = (error instanceof Error ? error.message : String(error)).replaceAll(/\s*\n\s*/g, " ");
-    throw new HoldfastError("HF_CONFIG", `plugin ${plugin.name} cannot start ${context.direction}: ${message}`, {
-      cause: error,
-    });
-  }
-  if (typeof filter === "object" && filter !== null) return filter;
-  throw new HoldfastError(
-    "HF_CONFIG",
-    `plugin ${plugin.name} cannot start ${context.direction}: setup must return a filter, an object of hooks`,
-  );
+  return materials;
 }
 
 /** One failure with a line for each. */
 function startFailure(failures: readonly unknown[]): HoldfastError {
   const lines = failures.map((failure) => (failure instanceof Error ? failure.message : String(failure)));
   return new HoldfastError("HF_CONFIG", lines.join("\n"), { cause: failures[0] });
-}
-
-function addTls(tls: Map<string, UpstreamTls>, upstream: InboundConfig["upstream"]): void {
-  if (upstream.tls !== undefined) tls.set(upstream.backend ?? originName(upstream.origin), upstream.tls);
-}
-
-function reportPluginFailure(log: PinoLogger, failure: PluginFailure): void {
-  const { plugin, hook, error, onError } = failure;
-  log.error(
-    { plugin, hook, err: error, connection: failure.connection?.id, exchange: failure.exchange?.id },
-    `plugin ${plugin} failed in ${hook}; ${onError === "fail" ? "the exchange fails" : "going on without it"}`,
-  );
 }

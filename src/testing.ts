@@ -18,6 +18,7 @@ import { pino } from "pino";
 import type { HostPort } from "./config/sidecar-config.ts";
 import { load } from "./load.ts";
 import type { Direction, Plugin } from "./plugin/api.ts";
+import type { ReloadReport } from "./reload.ts";
 import { type Sidecar, startSidecar } from "./sidecar.ts";
 
 /** A plugin to test, or the `use` of one: a built-in's name, a path or a package. */
@@ -67,6 +68,12 @@ export interface TestSidecar {
   readonly log: readonly Record<string, unknown>[];
   /** Everything that the `console` trace exporter printed so far. */
   readonly printed: () => string;
+  /**
+   * Reloads with another configuration, given as at the start; what is left out is as if it had been left out there.
+   *
+   * @returns what became of it; anything but `applied` changed nothing
+   */
+  reload(options: Pick<TestSidecarOptions, "upstream" | "outbound" | "plugins" | "config">): Promise<ReloadReport>;
   /** Closes everything now. */
   stop(): Promise<void>;
 }
@@ -84,7 +91,7 @@ export async function startTestSidecar(options: TestSidecarOptions = {}): Promis
   const made = mkdtempSync(path.join(tmpdir(), "holdfast-test-"));
   const folder = options.folder ?? made;
   const ids: string[] = [];
-  const plugins = (options.plugins ?? []).map((entry) => {
+  const pluginEntry = (entry: TestPlugin): object => {
     if ("use" in entry) return entry;
     const { plugin, ...rest } = entry;
     const id = `${registered++}`;
@@ -93,33 +100,38 @@ export async function startTestSidecar(options: TestSidecarOptions = {}): Promis
     const file = path.join(made, `plugin-${id}.mjs`);
     writeFileSync(file, `export default globalThis[Symbol.for("holdfast.testing.plugins")].get("${id}");\n`);
     return { use: file, ...rest };
-  });
-  const listen = "127.0.0.1:0";
-  const outbound = options.outbound ?? options.upstream === undefined;
-  const config = merge(
-    {
+  };
+  const file = path.join(folder, `sidecar-${process.pid}-${registered++}.json`);
+  const write = (written: TestSidecarOptions): void => {
+    const listen = "127.0.0.1:0";
+    const { upstream, outbound = upstream === undefined, plugins = [], config = {} } = written;
+    const base = {
       service: "test",
-      ...(options.upstream === undefined ? {} : { inbound: { listen, upstream: options.upstream } }),
+      ...(upstream === undefined ? {} : { inbound: { listen, upstream } }),
       ...(outbound ? { outbound: { listen } } : {}),
       admin: { listen },
-      plugins,
+      plugins: plugins.map(pluginEntry),
       telemetry: { traces: { exporters: [] } },
       log: { level: "trace" },
       drain: { deadline: "5s", idleGrace: "0s" },
-    },
-    options.config ?? {},
-  );
-  const file = path.join(folder, `sidecar-${process.pid}-${registered++}.json`);
-  writeFileSync(file, JSON.stringify(config, null, 2));
+    };
+    writeFileSync(file, JSON.stringify(merge(base, config), null, 2));
+  };
+  const remove = (): void => {
+    rmSync(file, { force: true });
+    rmSync(made, { recursive: true, force: true });
+  };
 
   const lines: Record<string, unknown>[] = [];
   let printed = "";
   const env = options.env ?? {};
   try {
+    write(options);
     const { loaded, plugins: loadedPlugins } = await load(file, env);
     const sidecar = await startSidecar({
       loaded,
       plugins: loadedPlugins,
+      load: () => load(file, env),
       log: pino(
         { level: loaded.config.log.level },
         collect((line) => lines.push(JSON.parse(line))),
@@ -141,14 +153,19 @@ export async function startTestSidecar(options: TestSidecarOptions = {}): Promis
       sidecar,
       log: lines,
       printed: () => printed,
+      reload(next) {
+        write(next);
+        return sidecar.reload("admin");
+      },
       async stop() {
         await sidecar.stop();
+        remove();
         for (const id of ids) registry.delete(id);
       },
     };
-  } finally {
-    rmSync(file, { force: true });
-    rmSync(made, { recursive: true, force: true });
+  } catch (error) {
+    remove();
+    throw error;
   }
 }
 

@@ -114,7 +114,11 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
     }
     const name = parameter(route, path);
     const body = route.method === "PUT" ? await readJson(request) : undefined;
-    return within(timeouts.answerMs, path, route.handle({ name, query: new URLSearchParams(search), body }));
+    return within(
+      route.answerMs ?? timeouts.answerMs,
+      path,
+      route.handle({ name, query: new URLSearchParams(search), body }),
+    );
   }
 
   function refuse(request: IncomingMessage, thrown: unknown): Answer {

@@ -34,6 +34,8 @@ export interface Route {
    */
   readonly audience: "anyone" | "scraper" | "operator";
   readonly handle: (request: AdminRequest) => Answer | Promise<Answer>;
+  /** How long it may take to answer, in milliseconds, where that is longer than for others. */
+  readonly answerMs?: number;
 }
 
 /** A request that is refused. The body it becomes is `{"error": {"field", "message", "allowed"}}`. */

@@ -10,10 +10,12 @@ import { backendBody, parseBackendBody } from "./backend-body.ts";
 import { objectWith } from "./body.ts";
 import { listConnections } from "./connections.ts";
 import { AdminError, type AdminRequest, type Answer, json, type Route } from "./route.ts";
-import type { LogLevel, SidecarView } from "./view.ts";
+import type { LogLevel, ReloadView, SidecarView } from "./view.ts";
 
 const LOG_LEVELS = ["trace", "debug", "info", "warn", "error", "silent"] as const satisfies readonly LogLevel[];
 const MASK = "***";
+/** A plugin has 30 s to set up, in each direction. */
+const RELOAD_ANSWER_MS = 70_000;
 
 /** The route table. */
 export function adminRoutes(view: SidecarView, log: Logger): readonly Route[] {
@@ -71,6 +73,17 @@ export function adminRoutes(view: SidecarView, log: Logger): readonly Route[] {
     return json(202, { draining: true });
   }
 
+  function lastReload(): Answer {
+    return json(200, { last: view.lastReload === undefined ? null : reloadBody(view.lastReload) });
+  }
+
+  async function reload(): Promise<Answer> {
+    const report = await view.reload();
+    if (report.result === "applied") return json(200, reloadBody(report));
+    const error = { field: null, message: report.faults.join("; "), allowed: null };
+    return json(refusalStatus(report.result), { error, ...reloadBody(report) });
+  }
+
   function backends(): Answer {
     return json(200, { backends: view.backends.names().map((name) => describeBackend(backendNamed(name))) });
   }
@@ -110,10 +123,28 @@ export function adminRoutes(view: SidecarView, log: Logger): readonly Route[] {
     { method: "GET", path: "/log-level", audience: "operator", handle: getLogLevel },
     { method: "PUT", path: "/log-level", audience: "operator", handle: putLogLevel },
     { method: "POST", path: "/drain", audience: "operator", handle: drain },
+    { method: "GET", path: "/reload", audience: "operator", handle: lastReload },
+    { method: "POST", path: "/reload", audience: "operator", handle: reload, answerMs: RELOAD_ANSWER_MS },
     { method: "GET", path: "/backends", audience: "operator", handle: backends },
     { method: "GET", path: "/backends/{name}", audience: "operator", handle: getBackend },
     { method: "PUT", path: "/backends/{name}", audience: "operator", handle: putBackend },
   ];
+}
+
+function reloadBody({ result, trigger, atEpochMs, changed, faults }: ReloadView): object {
+  return { result, trigger, at: new Date(atEpochMs).toISOString(), changed, faults };
+}
+
+/** 422: what the file says cannot be used. 409: it could be, but not by this process as it is now. */
+function refusalStatus(result: Exclude<ReloadView["result"], "applied">): number {
+  switch (result) {
+    case "invalid":
+    case "failed":
+      return 422;
+    case "needs_restart":
+    case "draining":
+      return 409;
+  }
 }
 
 function shown({ key, value, source, variable, secret }: EffectiveValue): object {

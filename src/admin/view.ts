@@ -29,6 +29,19 @@ export interface PluginView {
   readonly config: readonly EffectiveValue[];
 }
 
+/** What became of a reload. */
+export interface ReloadView {
+  /** All but `applied` changed nothing. */
+  readonly result: "applied" | "invalid" | "failed" | "needs_restart" | "draining";
+  readonly trigger: "SIGHUP" | "admin" | "file";
+  /** When it was over: milliseconds since the Unix epoch. */
+  readonly atEpochMs: number;
+  /** Keys with another value than before. */
+  readonly changed: readonly string[];
+  /** Why nothing was changed, a line each. */
+  readonly faults: readonly string[];
+}
+
 /** A metrics page ready to send. */
 export interface MetricsText {
   /** Value for `Content-Type`. */
@@ -61,6 +74,10 @@ export interface SidecarView {
    * is closed.
    */
   drain(): Promise<unknown>;
+  /** Reads the configuration anew and puts it into force, or changes nothing. Never rejects. */
+  reload(): Promise<ReloadView>;
+  /** The last reload that is over, whoever asked for it. */
+  readonly lastReload: ReloadView | undefined;
   readonly backends: Backends;
   /** Every metric in Prometheus' text format; `undefined` when `telemetry.metrics.prometheus` is off. */
   prometheusText(): Promise<MetricsText | undefined>;

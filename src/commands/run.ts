@@ -3,7 +3,9 @@
  *
  * @module
  */
+import { readFileSync } from "node:fs";
 import { isatty } from "node:tty";
+import { watchFiles } from "../config/watch-files.ts";
 import { load } from "../load.ts";
 import { createLog, type Log } from "../log.ts";
 import { type LogDestination, openLogDestination } from "../log-destination.ts";
@@ -19,7 +21,8 @@ interface Running {
   readonly sidecar: Sidecar;
   readonly log: Log;
   readonly destination: LogDestination;
-  readonly deadlineMs: number;
+  /** Text of the file before it was read. */
+  readonly text: string | undefined;
 }
 
 /**
@@ -38,20 +41,28 @@ export async function run(file: string): Promise<ExitCode> {
   };
   process.on("SIGTERM", (signal) => onSignal(signal));
   process.on("SIGINT", (signal) => onSignal(signal));
+  // Of the file that is being read, or was: in both cases it is read again once the sidecar is ready.
+  const hangUp = Promise.withResolvers<undefined>();
+  let onHangUp = (): void => hangUp.resolve(undefined);
+  process.on("SIGHUP", () => onHangUp());
 
   const running = await Promise.race([start(file), interrupted.promise]);
   if (running === undefined) return 0;
-  const { sidecar, log, destination, deadlineMs } = running;
+  const { sidecar, log, destination, text } = running;
+  onHangUp = () => void sidecar.reload("SIGHUP");
+  void hangUp.promise.then(onHangUp);
+  const unwatch = watchConfig(file, text, sidecar);
   let signals = 0;
   onSignal = (signal) => {
     signals++;
     const message =
       signals === 1 ? `${signal}: draining; a second signal stops at once` : `second signal: stopping at once`;
-    log.info({ signal, deadlineMs }, message);
+    log.info({ signal, deadlineMs: sidecar.config.drain.deadlineMs }, message);
     // Their end is awaited below.
     void (signals === 1 ? sidecar.drain() : sidecar.stop()).catch(() => {});
   };
   const { cut } = await sidecar.drained;
+  unwatch();
   const code = signals > 1 || cut > 0 ? 1 : 0;
   if (destination.dropped > 0) log.warn({ dropped: destination.dropped }, "log lines were dropped");
   log.info({ exitCode: code }, "stopped");
@@ -60,6 +71,7 @@ export async function run(file: string): Promise<ExitCode> {
 }
 
 async function start(file: string): Promise<Running> {
+  const text = textOf(file);
   const { loaded, plugins } = await load(file, process.env);
   const { config } = loaded;
   const destination = openLogDestination(STDOUT);
@@ -76,8 +88,35 @@ async function start(file: string): Promise<Running> {
   process.on("uncaughtException", fatal("uncaught exception"));
   process.on("unhandledRejection", fatal("unhandled rejection"));
 
-  const sidecar = await startSidecar({ loaded, plugins, log, env: process.env, output });
-  return { sidecar, log, destination, deadlineMs: config.drain.deadlineMs };
+  const sidecar = await startSidecar({
+    loaded,
+    plugins,
+    load: () => load(file, process.env),
+    log,
+    env: process.env,
+    output,
+  });
+  return { sidecar, log, destination, text };
+}
+
+/** Reloads when the text of the file is another, for as long as `reload.watch` says so. */
+function watchConfig(file: string, before: string | undefined, sidecar: Sidecar): () => void {
+  let seen = before;
+  return watchFiles([file], () => {
+    const text = textOf(file);
+    // A file that is gone for a moment is being replaced.
+    if (text === undefined || text === seen) return;
+    seen = text;
+    if (sidecar.config.reload.watch) void sidecar.reload("file");
+  });
+}
+
+function textOf(file: string): string | undefined {
+  try {
+    return readFileSync(file, "utf8");
+  } catch {
+    return undefined;
+  }
 }
 
 function stackOf(error: unknown): string {

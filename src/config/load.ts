@@ -229,6 +229,7 @@ function toConfig(json: SidecarJson, folder: string, file: string): SidecarConfi
       streams: limits.streams,
     },
     drain: { deadlineMs: drain.deadline, idleGraceMs: drain.idleGrace },
+    reload: json.reload,
     forwarding: { ...json.forwarding, trusted: json.forwarding.trusted.map(parseRange) },
     folder,
     file: path.resolve(file),

@@ -112,6 +112,7 @@ export interface SidecarJson {
     readonly streams: number;
   };
   readonly drain: { readonly deadline: number; readonly idleGrace: number };
+  readonly reload: SidecarConfig["reload"];
   readonly forwarding: Omit<SidecarConfig["forwarding"], "trusted"> & { readonly trusted: readonly string[] };
 }
 
@@ -590,6 +591,13 @@ export const sidecarSchema: convict.Schema<SidecarJson> = {
       ),
       env: "HOLDFAST_DRAIN_IDLE_GRACE",
     },
+  },
+  reload: {
+    watch: flag(
+      true,
+      "HOLDFAST_RELOAD_WATCH",
+      "Whether a change of this file is put into force at once, as by SIGHUP and `POST /reload`.",
+    ),
   },
   forwarding: {
     trusted: {

@@ -183,6 +183,8 @@ export interface SidecarConfig {
   };
   readonly limits: Limits;
   readonly drain: DrainConfig;
+  /** `watch`: whether a change of the file is put into force at once. Default `true`. */
+  readonly reload: { readonly watch: boolean };
   /** `X-Forwarded-*`, `Forwarded` and `Via` as written to the upstream. */
   readonly forwarding: {
     /** Inbound peers whose word on earlier hops is taken. Default: none. */

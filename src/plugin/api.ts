@@ -57,6 +57,8 @@ export type Protocol = "http/1.0" | "http/1.1" | "h2" | "tunnel";
  * - `request_timeout`: a request head, a request body or a response did not arrive in time.
  * - `aborted`: one side went away in the middle of an exchange.
  * - `tcp_keepalive`: TCP keepalive probes found the peer gone.
+ * - `reload`: a new configuration took this filter's place; the connection itself goes on. Only `close` hooks of plugins
+ *   see it, never logs, spans and metrics.
  */
 export type CloseReason =
   | "idle_timeout"
@@ -71,7 +73,8 @@ export type CloseReason =
   | "connect_failed"
   | "request_timeout"
   | "aborted"
-  | "tcp_keepalive";
+  | "tcp_keepalive"
+  | "reload";
 
 /** Every {@link CloseReason}, in the order of its documentation. */
 export const CLOSE_REASONS = [
@@ -88,6 +91,7 @@ export const CLOSE_REASONS = [
   "request_timeout",
   "aborted",
   "tcp_keepalive",
+  "reload",
 ] as const satisfies readonly CloseReason[];
 
 /** Where an upstream is: scheme, host and port. Its string form is `http://host:port`. */
@@ -484,7 +488,10 @@ export interface ConnectionHooks {
   idle?(): void;
   /** Settings of the connection's backend changed: state `keepAlive` and `tcpKeepAlive` again. */
   backendChanged?(): void;
-  /** The connection is closed. Always runs, exactly once. */
+  /**
+   * The connection is closed, or this filter sees no more of it because a new configuration took its place (`reload`).
+   * Always runs, exactly once; not before the exchanges that this filter saw begin on the connection are over.
+   */
   close?(reason: CloseReason): void;
 }
 
@@ -515,7 +522,8 @@ export interface Filter {
   /** An origin is called for the first time: state the limits of its pool. */
   pool?(pool: Pool): void;
   /**
-   * A connection opened, on either side. An upstream connection that failed to open is shown too, with
+   * A connection opened, on either side; or it is open already when this filter comes with a new configuration, and may
+   * then carry exchanges that this filter never sees. An upstream connection that failed to open is shown too, with
    * `closeReason === "connect_failed"`; its `close` hook follows at once. A downstream one is shown before its TLS
    * handshake; if that fails, its `close` hook gets the same reason.
    */
@@ -524,7 +532,10 @@ export interface Filter {
   exchange?(exchange: Exchange): ExchangeHooks | void;
   /** A hook of some plugin failed, in this direction. */
   pluginFailed?(failure: PluginFailure): void;
-  /** The direction closes; every connection is closed by then. May be asynchronous, for up to 5 s. */
+  /**
+   * The direction closes, or a new configuration took this filter's place. Every connection and exchange that it saw is
+   * over by then, for this filter. Runs exactly once. May be asynchronous, for up to 5 s.
+   */
   close?(): void | Promise<void>;
 }
 
@@ -566,9 +577,10 @@ export interface Plugin<C> {
   /** Names of plugins that, where listed, must stand before this one. Asserted at start; never re-sorted. */
   readonly after?: readonly string[];
   /**
-   * Makes the live instance for one direction. Called once per direction at start.
+   * Makes the live instance for one direction. Called once per direction at start, and again with a new configuration in
+   * which anything of the direction's plugins is different: then beside the instance before, which finishes what it began.
    *
-   * @throws whatever makes the start impossible; the message is shown with the plugin's name
+   * @throws whatever makes the start (or the new configuration) impossible; the message is shown with the plugin's name
    */
   setup(context: PluginContext<C>): Filter | Promise<Filter>;
 }

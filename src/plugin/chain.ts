@@ -68,11 +68,26 @@ export class Chain {
     if (failure !== undefined) throw failure;
   }
 
-  /** Shows a connection to every filter; the run holds the hooks they want called. */
-  connection(connection: Connection): ConnectionRun {
+  /** Whether this very link is in the chain. */
+  has(link: ChainLink): boolean {
+    return this.#links.includes(link);
+  }
+
+  /**
+   * Shows a connection to every filter; the run holds the hooks they want called.
+   *
+   * @param before - of another chain that the connection was shown to: filters that are in both are not shown it again,
+   *   and keep their hooks
+   */
+  connection(connection: Connection, before?: ConnectionRun): ConnectionRun {
     if (this.#connectionLinks.length === 0) return NO_CONNECTION_HOOKS;
     const run = new ConnectionRun(this, connection);
     for (const link of this.#connectionLinks) {
+      if (before?.chain?.has(link)) {
+        const kept = before.hooksOf(link);
+        if (kept !== undefined) run.add(link, kept);
+        continue;
+      }
       try {
         const hooks = link.filter.connection?.(connection);
         if (hooks !== undefined) run.add(link, asHooks<ConnectionHooks>(hooks));
@@ -105,10 +120,14 @@ export class Chain {
     return run;
   }
 
-  /** Closes every filter, last one first; waits for each, but not for ever. */
-  async close(): Promise<void> {
+  /**
+   * Closes every filter, last one first; waits for each, but not for ever.
+   *
+   * @param successor - filters that are in it too go on
+   */
+  async close(successor?: Chain): Promise<void> {
     for (const link of this.#links.toReversed()) {
-      if (link.filter.close === undefined) continue;
+      if (link.filter.close === undefined || successor?.has(link)) continue;
       try {
         const closing = link.filter.close();
         if (!isThenable(closing)) continue;
@@ -158,7 +177,8 @@ export class Chain {
 
 /** The hooks that filters want called for one connection. */
 export class ConnectionRun {
-  readonly #chain: Chain | undefined;
+  /** Whose run it is; `undefined` where no filter wants anything of any connection. */
+  readonly chain: Chain | undefined;
   readonly #connection: Connection | undefined;
   readonly #links: ChainLink[] = [];
   readonly #hooks: ConnectionHooks[] = [];
@@ -166,13 +186,19 @@ export class ConnectionRun {
   failure: HoldfastError | undefined;
 
   constructor(chain: Chain | undefined, connection: Connection | undefined) {
-    this.#chain = chain;
+    this.chain = chain;
     this.#connection = connection;
   }
 
   add(link: ChainLink, hooks: ConnectionHooks): void {
     this.#links.push(link);
     this.#hooks.push(hooks);
+  }
+
+  /** What this link's filter wants called, if anything. */
+  hooksOf(link: ChainLink): ConnectionHooks | undefined {
+    const at = this.#links.indexOf(link);
+    return at === -1 ? undefined : this.#hooks[at];
   }
 
   active(exchange: Exchange): void {
@@ -211,10 +237,11 @@ export class ConnectionRun {
     }
   }
 
-  close(reason: CloseReason): void {
+  /** @param successor - the connection goes on with this chain: filters that are in it too are told nothing */
+  close(reason: CloseReason, successor?: Chain): void {
     for (let at = this.#hooks.length - 1; at >= 0; at--) {
       const hooks = this.#hooks[at]!;
-      if (hooks.close === undefined) continue;
+      if (hooks.close === undefined || successor?.has(this.#links[at]!)) continue;
       try {
         refusePromise(hooks.close(reason));
       } catch (error) {
@@ -225,7 +252,7 @@ export class ConnectionRun {
 
   #failed(at: number, hook: string, error: unknown, onError = this.#links[at]!.onError): void {
     const link = this.#links[at]!;
-    this.#chain?.fail(link, hook, error, this.#connection, undefined, onError);
+    this.chain?.fail(link, hook, error, this.#connection, undefined, onError);
     if (onError === "fail") this.failure ??= pluginError(link.name, hook, error);
   }
 }

@@ -3,10 +3,14 @@
  *
  * @module
  */
+import { isDeepStrictEqual } from "node:util";
 import type { BackendConfig, UpstreamTls } from "../config/sidecar-config.ts";
 import type { Backend, Origin, TcpKeepAlive } from "../plugin/api.ts";
 
-/** A named backend. The object is the same for the life of the process; its settings change only through {@link Backends.update}. */
+/**
+ * A named backend. The object is the same for as long as the backend has this origin and TLS; its settings change only
+ * through {@link Backends}.
+ */
 export interface LiveBackend extends Backend {
   readonly origin: Origin;
   readonly tls: UpstreamTls | undefined;
@@ -21,13 +25,54 @@ export interface BackendPatch {
 /** Told after a backend's settings changed, with its live object. */
 export type BackendListener = (backend: Backend) => void;
 
+/** The backends of a configuration that is not in force yet. */
+export interface PlannedBackends {
+  /** The object that is live once the plan is {@link Backends.adopt adopted}. */
+  get(name: string): LiveBackend | undefined;
+}
+
+class Plan implements PlannedBackends {
+  readonly entries = new Map<string, Entry>();
+  readonly configured: ReadonlyMap<string, BackendConfig>;
+
+  constructor(configured: ReadonlyMap<string, BackendConfig>, before: ReadonlyMap<string, Entry>) {
+    this.configured = configured;
+    for (const [name, config] of configured) {
+      const entry = before.get(name);
+      this.entries.set(name, entry?.isFor(config) ? entry : new Entry(name, config));
+    }
+  }
+
+  get(name: string): LiveBackend | undefined {
+    return this.entries.get(name);
+  }
+}
+
 /** Every named backend of the configuration, in its order. */
 export class Backends {
-  readonly #entries = new Map<string, Entry>();
+  #entries: ReadonlyMap<string, Entry> = new Map();
   readonly #listeners = new Set<BackendListener>();
 
   constructor(configured: ReadonlyMap<string, BackendConfig>) {
-    for (const [name, config] of configured) this.#entries.set(name, new Entry(name, config));
+    this.adopt(this.plan(configured));
+  }
+
+  /** What another configuration would make of them. Backends that stay where they are stay the same objects. */
+  plan(configured: ReadonlyMap<string, BackendConfig>): PlannedBackends {
+    return new Plan(configured, this.#entries);
+  }
+
+  /**
+   * Puts a plan into force: settings become what its configuration says, whatever {@link update} made of them, and
+   * listeners are told of each backend whose settings are different now.
+   */
+  adopt(plan: PlannedBackends): void {
+    if (!(plan instanceof Plan)) throw new TypeError("not a plan of Backends.plan");
+    this.#entries = plan.entries;
+    for (const [name, { settings }] of plan.configured) {
+      const entry = plan.entries.get(name)!;
+      if (entry.replace(settings)) for (const listener of this.#listeners) listener(entry);
+    }
   }
 
   /** The live object of this name; `undefined` if there is no such backend. */
@@ -85,17 +130,30 @@ class Entry implements LiveBackend {
     return this.#tcpKeepAlive;
   }
 
+  /** Whether a configuration means the same upstream, whatever its settings. */
+  isFor({ origin, tls }: BackendConfig): boolean {
+    return isDeepStrictEqual(origin, this.origin) && isDeepStrictEqual(tls, this.tls);
+  }
+
   /** Tells whether anything is different now. */
   apply(patch: BackendPatch): boolean {
-    const idleTimeoutMs = patched(this.#idleTimeoutMs, patch.idleTimeoutMs);
     const before = this.#tcpKeepAlive;
     const change = patch.tcpKeepAlive ?? {};
-    const after = withoutUndefined({
-      enable: patched(before.enable, change.enable),
-      timeMs: patched(before.timeMs, change.timeMs),
-      intervalMs: patched(before.intervalMs, change.intervalMs),
-      probes: patched(before.probes, change.probes),
+    return this.replace({
+      idleTimeoutMs: patched(this.#idleTimeoutMs, patch.idleTimeoutMs),
+      tcpKeepAlive: withoutUndefined({
+        enable: patched(before.enable, change.enable),
+        timeMs: patched(before.timeMs, change.timeMs),
+        intervalMs: patched(before.intervalMs, change.intervalMs),
+        probes: patched(before.probes, change.probes),
+      }),
     });
+  }
+
+  /** Tells whether anything is different now. */
+  replace({ idleTimeoutMs, tcpKeepAlive }: Pick<Backend, "idleTimeoutMs" | "tcpKeepAlive">): boolean {
+    const before = this.#tcpKeepAlive;
+    const after = withoutUndefined(tcpKeepAlive);
     const changed =
       idleTimeoutMs !== this.#idleTimeoutMs ||
       after.enable !== before.enable ||

@@ -69,7 +69,7 @@ export class ProxyConnection implements Connection {
   setup: ConnectionSetup;
   readonly reader: SocketReader | undefined;
   readonly keepAlive: KeepAlive;
-  readonly requestTimeouts: RequestTimeouts = { headMs: 60_000, requestMs: Number.POSITIVE_INFINITY };
+  readonly requestTimeouts: RequestTimeouts = { ...REQUEST_TIMEOUTS };
   protocol: Protocol;
   hint: KeepAliveHint | undefined;
   error: Error | undefined;
@@ -107,7 +107,14 @@ export class ProxyConnection implements Connection {
   #state: ConnectionState = "idle";
   #closeReason: CloseReason | undefined;
   #tcpKeepAlive: TcpKeepAlive | undefined;
+  #chain: Chain | undefined;
   #run: ConnectionRun = new ConnectionRun(undefined, undefined);
+  /** Runs of chains before, for as long as exchanges that began with them go on. Mostly there are none. */
+  #olderRuns: ConnectionRun[] = NO_RUNS;
+  readonly #defaultIdleTimeoutMs: number;
+  /** For how long it is kept whatever new filters say: the peer was told so, or could think so. */
+  #promisedIdleMs = 0;
+  #isChangingChain = false;
 
   constructor(options: ConnectionOptions) {
     const { socket } = options;
@@ -124,15 +131,8 @@ export class ProxyConnection implements Connection {
     this.localPort = socket.localPort ?? 0;
     this.remoteAddress = plainAddress(socket.remoteAddress);
     this.remotePort = socket.remotePort ?? 0;
-    this.keepAlive = {
-      enabled: true,
-      idleTimeoutMs: options.idleTimeoutMs,
-      agreedTimeoutMs: Number.POSITIVE_INFINITY,
-      heedLearned: true,
-      maxRequests: Number.POSITIVE_INFINITY,
-      maxAgeMs: Number.POSITIVE_INFINITY,
-      advertise: false,
-    };
+    this.#defaultIdleTimeoutMs = options.idleTimeoutMs;
+    this.keepAlive = keepAliveDefaults(options.idleTimeoutMs);
   }
 
   get state(): ConnectionState {
@@ -172,7 +172,8 @@ export class ProxyConnection implements Connection {
   get idleLimitMs(): number {
     const { keepAlive, peer } = this;
     const statedMs = Math.min(keepAlive.idleTimeoutMs, keepAlive.agreedTimeoutMs);
-    return peer === undefined || !keepAlive.heedLearned ? statedMs : Math.min(statedMs, peer.usableIdleMs);
+    const limitMs = peer === undefined || !keepAlive.heedLearned ? statedMs : Math.min(statedMs, peer.usableIdleMs);
+    return Math.max(this.#promisedIdleMs, limitMs);
   }
 
   get idleLimitSource(): IdleLimitSource {
@@ -194,6 +195,11 @@ export class ProxyConnection implements Connection {
     };
   }
 
+  /** The chain whose filters it is shown to. */
+  get chain(): Chain | undefined {
+    return this.#chain;
+  }
+
   /** A plugin with `onError: "fail"` failed on this connection: exchanges on it fail with this. */
   get pluginFailure(): HoldfastError | undefined {
     return this.#run.failure;
@@ -205,8 +211,50 @@ export class ProxyConnection implements Connection {
     this.#watch(this.socket);
     if (this.reader !== undefined) this.reader.attach(this);
     else if (this.side === "upstream") this.socket.on("data", () => this.#received());
+    this.#chain = chain;
     this.#run = chain.connection(this);
     if (this.socket.destroyed) this.#closed();
+  }
+
+  /**
+   * Takes the connection from the filters of one chain and shows it to those of another; filters that are in both see
+   * nothing of it. Hooks of filters that are only in the one before are closed: at once when the connection carries
+   * nothing, else with a later {@link leaveOlderChains}.
+   *
+   * What the filters before have set is undone first, but for what was agreed with the peer. Downstream, the peer relies
+   * on what the last response said: until the next exchange begins the connection is kept for as long as it was, and one
+   * that must close now says so with its next response.
+   */
+  join(chain: Chain): void {
+    if (this.#chain === chain || this.#state === "closed") return;
+    const before = this.#run;
+    if (this.side === "downstream") this.#promisedIdleMs = this.idleLimitMs;
+    this.#chain = chain;
+    if (this.activeExchanges === 0) before.close("reload", chain);
+    else this.#olderRuns = [...this.#olderRuns, before];
+    const { agreedTimeoutMs } = this.keepAlive;
+    Object.assign(this.keepAlive, keepAliveDefaults(this.#defaultIdleTimeoutMs), { agreedTimeoutMs });
+    Object.assign(this.requestTimeouts, REQUEST_TIMEOUTS);
+    const probes = this.#tcpKeepAlive;
+    this.#isChangingChain = true;
+    this.#tcpKeepAlive = undefined;
+    this.#run = chain.connection(this, before);
+    this.#isChangingChain = false;
+    if (probes !== undefined && this.#tcpKeepAlive === undefined) this.tcpKeepAlive = undefined;
+  }
+
+  /** Chains before {@link chain} whose hooks are not closed yet, because it was carrying something. */
+  get olderChains(): readonly Chain[] {
+    return this.#olderRuns.map((run) => run.chain).filter((chain) => chain !== undefined);
+  }
+
+  /** Closes the hooks of chains before, but for those in which exchanges still run. */
+  leaveOlderChains(inUse: ReadonlySet<Chain>): void {
+    const stays = (run: ConnectionRun): boolean => run.chain !== undefined && inUse.has(run.chain);
+    const left = this.#olderRuns.filter((run) => !stays(run));
+    if (left.length === 0) return;
+    this.#olderRuns = this.#olderRuns.filter(stays);
+    for (const run of left.toReversed()) run.close("reload", this.#chain);
   }
 
   /** A TLS handshake begins on its socket: how that ends is for {@link secured} or {@link handshakeFailed} to tell. */
@@ -247,6 +295,7 @@ export class ProxyConnection implements Connection {
   begin(exchange: Exchange): void {
     this.exchanges++;
     this.activeExchanges++;
+    this.#promisedIdleMs = 0;
     this.headSinceMs = undefined;
     if (this.#state === "idle") this.#state = "active";
     this.#run.active(exchange);
@@ -260,8 +309,9 @@ export class ProxyConnection implements Connection {
     this.idleSinceMs = this.reader === undefined ? readClock() : lastClock();
     if (this.noteBytesRead) this.bytesReadWhenIdle = this.socket.bytesRead;
     const reason = this.reasonToClose();
-    // A caller may send its next request at any time: for its age a connection closes only after a response said so.
-    const isUnannounced = reason === "max_age" && this.side === "downstream";
+    // A caller may send its next request at any time: for its age, or for limits that changed meanwhile, a connection
+    // closes only after a response said so.
+    const isUnannounced = this.side === "downstream" && (reason === "max_age" || this.#promisedIdleMs > 0);
     if (reason !== undefined && !isUnannounced) this.drain(reason);
     if (this.#state === "draining") {
       this.closeTransport();
@@ -283,6 +333,10 @@ export class ProxyConnection implements Connection {
 
   drain(reason: CloseReason): void {
     if (this.#state === "closed" || this.#state === "draining") return;
+    if (this.#isChangingChain && this.side === "downstream") {
+      this.#closeReason ??= reason;
+      return;
+    }
     this.#beginDraining(reason);
     if (this.activeExchanges === 0) this.closeTransport();
   }
@@ -351,6 +405,7 @@ export class ProxyConnection implements Connection {
     if (this.#state === "closed") return;
     this.#state = "closed";
     this.#closeReason ??= this.#unexplainedClose();
+    this.leaveOlderChains(NO_CHAINS);
     this.#run.close(this.#closeReason);
     this.boundTo?.bound?.delete(this);
     // Nobody else may use them.
@@ -364,6 +419,22 @@ export class ProxyConnection implements Connection {
     // An upstream that ends says so first, so its socket was destroyed by a parser that could make nothing of it.
     return this.side === "upstream" ? "protocol_error" : "aborted";
   }
+}
+
+const REQUEST_TIMEOUTS: RequestTimeouts = { headMs: 60_000, requestMs: Number.POSITIVE_INFINITY };
+const NO_RUNS: ConnectionRun[] = [];
+const NO_CHAINS: ReadonlySet<Chain> = new Set();
+
+function keepAliveDefaults(idleTimeoutMs: number): KeepAlive {
+  return {
+    enabled: true,
+    idleTimeoutMs,
+    agreedTimeoutMs: Number.POSITIVE_INFINITY,
+    heedLearned: true,
+    maxRequests: Number.POSITIVE_INFINITY,
+    maxAgeMs: Number.POSITIVE_INFINITY,
+    advertise: false,
+  };
 }
 
 /** Which close reason an error of an open socket means. */

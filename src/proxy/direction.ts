@@ -4,7 +4,8 @@
  * @module
  */
 import type { LookupFunction, Socket } from "node:net";
-import type { HostPort, Limits, ListenerTls, UpstreamTls } from "../config/sidecar-config.ts";
+import { isDeepStrictEqual } from "node:util";
+import type { HostPort } from "../config/sidecar-config.ts";
 import { HoldfastError } from "../errors.ts";
 import type { Learning } from "../learning/learning.ts";
 import type { Direction, Logger } from "../plugin/api.ts";
@@ -13,11 +14,10 @@ import type { OwnPorts } from "./connect.ts";
 import { ProxyConnection } from "./connection.ts";
 import type { ExchangeSurroundings } from "./exchange.ts";
 import type { Forwarder, ForwarderFactory } from "./forwarder.ts";
-import type { ForwardingFields } from "./forwarding.ts";
+import type { Generation } from "./generation.ts";
 import { type Listener, listen } from "./listener.ts";
 import type { OpenConnections } from "./open-connections.ts";
 import { Pools } from "./pools.ts";
-import type { Router } from "./route.ts";
 import { RunningExchanges } from "./running-exchanges.ts";
 import type { Sweep } from "./sweep.ts";
 import { type HandshakeResult, TlsTermination } from "./tls/termination.ts";
@@ -31,33 +31,28 @@ export const UPSTREAM_IDLE_TIMEOUT_MS = 55_000;
 export interface DirectionOptions {
   readonly name: Direction;
   readonly service: string;
-  readonly listen: HostPort;
-  /** TLS that ends at the listener; `undefined`: it is plain. */
-  readonly listenerTls: ListenerTls | undefined;
-  /** Whether HTTP/2 is taken from downstream. */
-  readonly http2: boolean;
-  readonly chain: Chain;
-  readonly router: Router;
+  /** What the configuration says; {@link ProxyDirection.adopt} puts another in its place. */
+  readonly generation: Generation;
   readonly forwarder: ForwarderFactory;
-  readonly limits: Limits;
-  readonly forwarding: ForwardingFields;
-  readonly connectTimeoutMs: number;
-  readonly responseTimeoutMs: number;
-  readonly tunnelIdleTimeoutMs: number;
-  /** How often the name of an upstream in use is looked up again, in milliseconds; `Infinity`: never. */
-  readonly dnsRefreshMs: number;
   /** How names of upstreams are looked up; `undefined`: as the system does it. */
   readonly lookup: LookupFunction | undefined;
   /** Ports of this sidecar that must not be reached through it. */
   readonly ownPorts: OwnPorts;
-  /** TLS settings of backends and origins, by name. */
-  readonly tls: ReadonlyMap<string, UpstreamTls>;
   /** What is known of every origin. */
   readonly learning: Learning;
   readonly sweep: Sweep;
   readonly log: Logger;
   /** Every open connection of the direction, both sides; the filters see it too. */
   readonly connections: OpenConnections;
+}
+
+/** Another configuration, made ready: to {@link ProxyDirection.adopt} it cannot fail any more. */
+export interface Prepared {
+  readonly generation: Generation;
+  /** Bound already, if the address is another. */
+  readonly listener: Listener | undefined;
+  /** With its files read, if anything about it is different. */
+  readonly termination: TlsTermination | undefined;
 }
 
 /** One direction at work. */
@@ -68,6 +63,9 @@ export class ProxyDirection {
   readonly #options: DirectionOptions;
   readonly #forwarder: Forwarder;
   readonly #exchanges = new RunningExchanges();
+  readonly #around: { -readonly [K in keyof ExchangeSurroundings]: ExchangeSurroundings[K] };
+  /** Chains of configurations before, in which something still runs. */
+  readonly #olderChains = new Set<Chain>();
   #listener: Listener | undefined;
   #termination: TlsTermination | undefined;
   /** `performance.now()` since when responses say `Connection: close`. */
@@ -77,41 +75,32 @@ export class ProxyDirection {
   #drained: (() => void) | undefined;
 
   constructor(options: DirectionOptions) {
-    const { name, chain, connections } = options;
+    const { name, generation, connections } = options;
     this.name = name;
     this.connections = connections;
     this.#options = options;
     this.pools = new Pools({
       direction: name,
-      chain,
-      connectTimeoutMs: options.connectTimeoutMs,
+      generation,
       idleTimeoutMs: UPSTREAM_IDLE_TIMEOUT_MS,
-      tls: options.tls,
-      dnsRefreshMs: options.dnsRefreshMs,
       lookup: options.lookup,
       ownPorts: options.ownPorts,
       learning: options.learning,
       onOpen: (connection) => this.#track(connection),
     });
     const direction = this;
-    const around: ExchangeSurroundings = {
+    this.#around = {
       name,
       service: options.service,
-      chain,
-      router: options.router,
+      generation,
       pools: this.pools,
-      limits: options.limits,
-      forwarding: options.forwarding,
       exchanges: this.#exchanges,
-      responseTimeoutMs: options.responseTimeoutMs,
-      tunnelIdleTimeoutMs: options.tunnelIdleTimeoutMs,
-      http2: options.http2,
       onRefused: (connection, failure) => this.#refused(connection, failure),
       get draining() {
         return direction.#drainSinceMs !== undefined;
       },
     };
-    this.#forwarder = options.forwarder(around);
+    this.#forwarder = options.forwarder(this.#around);
   }
 
   /** Where it listens; known after {@link start}. */
@@ -126,12 +115,96 @@ export class ProxyDirection {
 
   /** @throws HoldfastError `HF_CONFIG` when the address cannot be bound or the files of its TLS cannot be used */
   async start(): Promise<void> {
-    const { listen: address, name, sweep, listenerTls: settings, http2, log } = this.#options;
-    if (settings !== undefined) {
-      this.#termination = new TlsTermination({ settings, key: `${name}.tls`, http2, log });
+    const { generation } = this.#around;
+    this.#termination = this.#terminationOf(generation);
+    this.#listener = await this.#listen(generation);
+    this.#options.sweep.add(this.#sweep);
+  }
+
+  /** What new exchanges and connections find. */
+  get generation(): Generation {
+    return this.#around.generation;
+  }
+
+  /**
+   * Makes another configuration ready: reads certificates, binds a new address. Nothing changes yet.
+   *
+   * @throws HoldfastError `HF_CONFIG` when the address cannot be bound or the files of its TLS cannot be used
+   */
+  async prepare(generation: Generation): Promise<Prepared> {
+    const before = this.#around.generation;
+    const sameTls = isDeepStrictEqual(generation.listenerTls, before.listenerTls) && generation.http2 === before.http2;
+    const termination = sameTls ? undefined : this.#terminationOf(generation);
+    try {
+      const isSameAddress = isDeepStrictEqual(generation.listen, before.listen);
+      return { generation, termination, listener: isSameAddress ? undefined : await this.#listen(generation) };
+    } catch (error) {
+      termination?.close();
+      throw error;
     }
-    this.#listener = await listen(address, `${name}.listen`, (socket) => this.#accept(socket));
-    sweep.add(this.#sweep);
+  }
+
+  /** Gives back what was made ready and is not wanted. */
+  async discard({ generation, listener, termination }: Prepared): Promise<void> {
+    listener?.close();
+    termination?.close();
+    const { chain } = this.#around.generation;
+    if (generation.chain !== chain) await generation.chain.close(chain);
+  }
+
+  /**
+   * From now on exchanges, and connections that open, find this configuration. Exchanges that run keep theirs to their
+   * end. Connections that are open stay, and are shown to the new filters at once.
+   */
+  adopt({ generation, listener, termination }: Prepared): void {
+    const before = this.#around.generation;
+    const sameTls = isDeepStrictEqual(generation.listenerTls, before.listenerTls) && generation.http2 === before.http2;
+    this.#around.generation = generation;
+    if (sameTls) {
+      this.#termination?.renew();
+    } else {
+      this.#termination?.close();
+      this.#termination = termination;
+    }
+    if (listener !== undefined) {
+      void this.#listener?.closeWhenQuiet();
+      this.#listener = listener;
+    }
+    this.pools.renew(generation);
+    if (before.chain === generation.chain) return;
+    this.#olderChains.add(before.chain);
+    for (const connection of [...this.connections]) connection.join(generation.chain);
+    this.#leaveOlderChains();
+  }
+
+  #terminationOf({ listenerTls: settings, http2 }: Generation): TlsTermination | undefined {
+    const { name, log } = this.#options;
+    return settings === undefined ? undefined : new TlsTermination({ settings, key: `${name}.tls`, http2, log });
+  }
+
+  #listen({ listen: address }: Generation): Promise<Listener> {
+    return listen(address, `${this.name}.listen`, (socket) => this.#accept(socket));
+  }
+
+  /** Closes the filters of configurations before, once nothing runs in them any more. */
+  #leaveOlderChains(): void {
+    if (this.#olderChains.size === 0) return;
+    const { chain } = this.#around.generation;
+    const inUse = new Set<Chain>();
+    for (const exchange of this.#exchanges) inUse.add(exchange.generation.chain);
+    for (const connection of [...this.connections]) {
+      // An exchange of an older configuration may have taken it, and left it there.
+      if (connection.activeExchanges === 0) connection.join(chain);
+      connection.leaveOlderChains(inUse);
+      if (connection.chain !== undefined) inUse.add(connection.chain);
+    }
+    for (const older of this.#olderChains) {
+      if (inUse.has(older)) continue;
+      this.#olderChains.delete(older);
+      void older.close(chain);
+    }
+    // Exchanges of older configurations may have made pools that nobody else wants.
+    if (this.#olderChains.size === 0) this.pools.renew(this.#around.generation);
   }
 
   /** From now on responses say `Connection: close`; new connections are still taken. */
@@ -180,7 +253,9 @@ export class ProxyDirection {
     for (const connection of [...this.connections]) connection.cut("drain");
     // Filters close after every connection's `close` hook has run, and those run as sockets close.
     while (this.connections.size > 0) await new Promise((resolve) => setImmediate(resolve));
-    await this.#options.chain.close();
+    const { chain } = this.#around.generation;
+    for (const older of this.#olderChains) await older.close(chain);
+    await chain.close();
   }
 
   #accept(socket: Socket): void {
@@ -203,7 +278,7 @@ export class ProxyDirection {
     });
     connection.onClosed = () => this.#forget(connection);
     this.#track(connection);
-    connection.open(this.#options.chain);
+    connection.open(this.#around.generation.chain);
     if (connection.state !== "idle") return;
     if (termination === undefined) {
       this.#forwarder.accept(connection);
@@ -269,6 +344,7 @@ export class ProxyDirection {
     for (const exchange of this.#exchanges) exchange.sweep(nowMs);
     this.#sweepDownstream(nowMs);
     this.pools.sweep(nowMs);
+    this.#leaveOlderChains();
     this.#checkDrained();
   };
 

@@ -5,7 +5,6 @@
  * @module
  */
 
-import type { Limits } from "../config/sidecar-config.ts";
 import { asHoldfastError, errorResponse, HoldfastError } from "../errors.ts";
 import { http } from "../node-http.ts";
 import type {
@@ -20,19 +19,19 @@ import type {
   StaleResult,
   TraceContext,
 } from "../plugin/api.ts";
-import { type Chain, type ExchangeRun, NO_EXCHANGE_HOOKS } from "../plugin/chain.ts";
+import { type ExchangeRun, NO_EXCHANGE_HOOKS } from "../plugin/chain.ts";
 import { lastClock, readClock } from "./clock.ts";
 import type { SocketReader } from "./connect.ts";
 import type { ProxyConnection } from "./connection.ts";
 import { authenticatesConnection, challengesConnection } from "./connection-authentication.ts";
-import { addDownstreamFields, addVia, dropUntrusted, type ForwardingFields, upstreamFields } from "./forwarding.ts";
+import { addDownstreamFields, addVia, dropUntrusted, upstreamFields } from "./forwarding.ts";
+import type { Generation } from "./generation.ts";
 import { FieldList, type HopFields, listElements } from "./headers.ts";
 import { announcedClose, raced } from "./observe.ts";
 import type { Asker, OriginPool, Ticket } from "./pool.ts";
 import type { Pools } from "./pools.ts";
 import type { CheckedHead } from "./request-rules.ts";
 import { isRepeatable, judgeFailedAttempt } from "./retry.ts";
-import type { Router } from "./route.ts";
 import type { RunningExchanges } from "./running-exchanges.ts";
 
 let lastId = 0;
@@ -41,16 +40,10 @@ let lastId = 0;
 export interface ExchangeSurroundings {
   readonly name: Direction;
   readonly service: string;
-  readonly chain: Chain;
-  readonly router: Router;
+  /** What holds for an exchange, or a connection, that begins now; a reload puts another here. */
+  readonly generation: Generation;
   readonly pools: Pools;
-  readonly limits: Limits;
-  readonly forwarding: ForwardingFields;
   readonly exchanges: RunningExchanges;
-  readonly responseTimeoutMs: number;
-  readonly tunnelIdleTimeoutMs: number;
-  /** Whether HTTP/2 is taken on plain connections. */
-  readonly http2: boolean;
   /** Something that is not a request was refused before it became an exchange. */
   onRefused(connection: ProxyConnection, failure: HoldfastError): void;
   /** Whether responses must say `Connection: close`, because this process is going away. */
@@ -100,6 +93,8 @@ export class ProxyExchange implements Exchange, Asker {
   readonly downstreamIndex: number;
   readonly downstreamIdleMs: number;
   readonly request: CheckedHead;
+  /** The configuration that holds for it, from its beginning to its end. */
+  readonly generation: Generation;
   readonly startedAtMs: number = readClock();
   route: Route | undefined;
   upstream: ProxyConnection | undefined;
@@ -146,6 +141,7 @@ export class ProxyExchange implements Exchange, Asker {
     kind: "http" | "tunnel" | "upgrade",
   ) {
     this.#around = around;
+    this.generation = around.generation;
     this.direction = around.name;
     this.downstream = downstream;
     const wasIdle = downstream.exchanges > 0 && downstream.activeExchanges === 0;
@@ -172,7 +168,7 @@ export class ProxyExchange implements Exchange, Asker {
 
   get clientAddress(): string {
     const { remoteAddress } = this.downstream;
-    const { trusted } = this.#around.forwarding;
+    const { trusted } = this.generation.forwarding;
     if (trusted === undefined || this.request.plain) return remoteAddress;
     // Plugins may write the field; what it said when it was first asked for stays.
     this.#clientAddress ??= trusted.clientOf(remoteAddress, this.request.headers.getAll("x-forwarded-for"));
@@ -188,12 +184,12 @@ export class ProxyExchange implements Exchange, Asker {
   admit(): void {
     let pending: Reply | undefined | Promise<Reply | undefined>;
     try {
-      dropUntrusted(this.request, this.downstream, this.#around.forwarding);
-      this.#run = this.#around.chain.exchange(this);
+      dropUntrusted(this.request, this.downstream, this.generation.forwarding);
+      this.#run = this.generation.chain.exchange(this);
       const pluginFailure = this.downstream.pluginFailure ?? this.#run.failure;
       if (pluginFailure !== undefined) throw pluginFailure;
       this.#refuseLoop();
-      this.route = this.#around.router.route(this.request);
+      this.route = this.generation.router.route(this.request);
       pending = this.#run.request(this.request);
     } catch (error) {
       this.steps.admitted(this, asHoldfastError(error), undefined);
@@ -252,7 +248,10 @@ export class ProxyExchange implements Exchange, Asker {
 
   get repeatable(): boolean {
     const { method, headers, framing } = this.request;
-    if (framing.kind === "chunked" || (framing.kind === "length" && framing.bytes > this.#around.limits.replayBytes)) {
+    if (
+      framing.kind === "chunked" ||
+      (framing.kind === "length" && framing.bytes > this.generation.limits.replayBytes)
+    ) {
       return false;
     }
     return isRepeatable(method, headers.has("idempotency-key"));
@@ -261,6 +260,8 @@ export class ProxyExchange implements Exchange, Asker {
   /** From the pool. */
   acquired(connection: ProxyConnection, idleMs: number, queuedMs: number): void {
     this.#ticket = undefined;
+    // Filters must have been shown a connection that their exchange uses, and a reload may have come between.
+    connection.join(this.generation.chain);
     this.upstream = connection;
     this.upstreamIdleMs = idleMs;
     this.queuedMs = queuedMs;
@@ -297,7 +298,7 @@ export class ProxyExchange implements Exchange, Asker {
   /** Field lines of the request for the current attempt. */
   upstreamFields(): string[] {
     const upgrade = this.kind === "upgrade" ? this.request.hop.upgrade : undefined;
-    return upstreamFields(this.request, this.downstream, this.upstream!, this.#around.forwarding, upgrade);
+    return upstreamFields(this.request, this.downstream, this.upstream!, this.generation.forwarding, upgrade);
   }
 
   /**
@@ -365,7 +366,7 @@ export class ProxyExchange implements Exchange, Asker {
 
   /** Adds the fields of this hop to a response that goes downstream. */
   addDownstreamFields(headers: FieldList, version: "1.0" | "1.1", closes: boolean): void {
-    const { via } = this.#around.forwarding;
+    const { via } = this.generation.forwarding;
     if (via !== undefined && this.#answeredBy === "upstream") addVia(headers, version, via);
     addDownstreamFields(headers.flat, this.downstream, closes);
   }
@@ -423,7 +424,7 @@ export class ProxyExchange implements Exchange, Asker {
       return;
     }
     const isTunnel = this.downstream.protocol === "tunnel";
-    const limitMs = isTunnel ? this.#around.tunnelIdleTimeoutMs : this.#around.responseTimeoutMs;
+    const limitMs = isTunnel ? this.generation.tunnelIdleTimeoutMs : this.generation.responseTimeoutMs;
     const { upstream } = this;
     if (upstream === undefined || nowMs - this.progressAtMs < limitMs) return;
     const backlog = this.steps.backlog?.() ?? this.downstream.socket.writableLength;
@@ -486,7 +487,7 @@ export class ProxyExchange implements Exchange, Asker {
 
   /** Our own element in `Via` means that the request came back to where it was. */
   #refuseLoop(): void {
-    const { via } = this.#around.forwarding;
+    const { via } = this.generation.forwarding;
     if (via === undefined) return;
     for (const value of this.request.headers.getAll("via")) {
       if (listElements(value).some((element) => element.split(" ")[1] === via)) {

@@ -95,18 +95,30 @@ export class Ticket {
   }
 }
 
+/** What holds where no filter says otherwise. */
+const DEFAULTS = {
+  reuse: "always",
+  maxConnections: Number.POSITIVE_INFINITY,
+  maxIdle: Number.POSITIVE_INFINITY,
+  maxQueue: 1024,
+  queueTimeoutMs: 5000,
+  canaries: 0,
+} as const satisfies Partial<Pool>;
+
 /** Pool of one origin. Idle connections are a stack: the newest is the surest to be alive. */
 export class OriginPool implements Pool {
   readonly origin: Origin;
   readonly backend: Backend | undefined;
-  reuse: ReusePolicy = "always";
-  maxConnections = Number.POSITIVE_INFINITY;
-  maxIdle = Number.POSITIVE_INFINITY;
-  maxQueue = 1024;
-  queueTimeoutMs = 5000;
-  canaries = 0;
+  reuse!: ReusePolicy;
+  maxConnections!: number;
+  maxIdle!: number;
+  maxQueue!: number;
+  queueTimeoutMs!: number;
+  canaries!: number;
 
   readonly #options: PoolOptions;
+  #chain: Chain;
+  #connectTimeoutMs: number;
   readonly #all = new Set<ProxyConnection>();
   readonly #idle: ProxyConnection[] = [];
   /** Idle connections that serve one downstream connection alone, oldest first: no part of the stack. */
@@ -126,7 +138,23 @@ export class OriginPool implements Pool {
     this.#options = options;
     this.origin = options.origin;
     this.backend = options.backend;
-    options.chain.pool(this);
+    this.#chain = options.chain;
+    this.#connectTimeoutMs = options.connectTimeoutMs;
+    Object.assign(this, DEFAULTS);
+    this.#chain.pool(this);
+  }
+
+  /**
+   * Another configuration holds for connections that open from now on; those that are open stay.
+   *
+   * @throws HoldfastError when a plugin with `onError: "fail"` failed; the pool is then not to be used
+   */
+  renew(chain: Chain, connectTimeoutMs: number): void {
+    this.#connectTimeoutMs = connectTimeoutMs;
+    if (chain === this.#chain) return;
+    this.#chain = chain;
+    Object.assign(this, DEFAULTS);
+    chain.pool(this);
   }
 
   get connections(): number {
@@ -385,13 +413,12 @@ export class OriginPool implements Pool {
 
   /** @param queuedMs - how long the ticket waited for its place; opening is not waiting */
   #open(ticket: Ticket, queuedMs: number): void {
-    const { origin, backend, chain, direction, idleTimeoutMs } = this.#options;
+    const { origin, backend, direction, idleTimeoutMs, lookup, ownPorts } = this.#options;
     this.#opening++;
-    const { connectTimeoutMs, lookup, ownPorts } = this.#options;
     const reader = ticket.asker.makeReader?.();
     // What is tunnelled brings its own TLS.
     const security = ticket.asker.tunnel ? undefined : this.#options.tls;
-    connect({ origin, security, timeoutMs: connectTimeoutMs, reader, lookup, ownPorts }, (failure, opened) => {
+    connect({ origin, security, timeoutMs: this.#connectTimeoutMs, reader, lookup, ownPorts }, (failure, opened) => {
       this.#opening--;
       readClock();
       const { socket, setup } = (failure ?? opened)!;
@@ -409,7 +436,7 @@ export class OriginPool implements Pool {
       if (failure !== undefined) {
         connection.error = failure.error;
         connection.cut("connect_failed", failure.error);
-        connection.open(chain);
+        connection.open(this.#chain);
         ticket.notAcquired(failure.error);
         this.#serveQueue();
         return;
@@ -421,7 +448,7 @@ export class OriginPool implements Pool {
       connection.onDraining = () => this.#dropIdle(connection);
       connection.onClosed = () => this.#forget(connection);
       this.#options.onOpen(connection);
-      connection.open(chain);
+      connection.open(this.#chain);
       this.#owners.set(connection, ticket.asker.owner);
       if (connection.pluginFailure !== undefined) {
         connection.cut("aborted");

@@ -14,12 +14,21 @@ import type { CheckedHead } from "./request-rules.ts";
 export interface Router {
   /** @throws HoldfastError `HF_NO_ROUTE`, `HF_BAD_HOST`, `HF_METHOD_NOT_ALLOWED` */
   route(head: CheckedHead): Route;
+  /** The routes of the configuration. */
+  readonly configured: readonly Route[];
+  /** Whether requests can also go elsewhere: to the origin that they name. */
+  readonly passes: boolean;
 }
 
+/** Where routes find the live object of a backend. */
+type NamedBackends = Pick<Backends, "get">;
+
 /** Inbound: everything goes to the service beside us. */
-export function inboundRouter(upstream: Upstream, backends: Backends): Router {
+export function inboundRouter(upstream: Upstream, backends: NamedBackends): Router {
   const only = routeTo(upstream, backends);
   return {
+    configured: [only],
+    passes: false,
     route(head) {
       if (head.form === "authority") {
         throw new HoldfastError("HF_METHOD_NOT_ALLOWED", "CONNECT is not allowed inbound");
@@ -30,7 +39,7 @@ export function inboundRouter(upstream: Upstream, backends: Backends): Router {
 }
 
 /** Outbound: by what the request names: the first matching route, else the name itself or 403. */
-export function outboundRouter(config: OutboundConfig, backends: Backends): Router {
+export function outboundRouter(config: OutboundConfig, backends: NamedBackends): Router {
   const routes = config.routes.map((entry) => ({ ...entry, route: routeTo(entry.upstream, backends) }));
   // A route without a port is found by name at once; the rest are looked through in order.
   const simple = routes.every((entry) => entry.port === undefined && !entry.host.startsWith("*."));
@@ -42,6 +51,8 @@ export function outboundRouter(config: OutboundConfig, backends: Backends): Rout
   }
 
   return {
+    configured: routes.map(({ route }) => route),
+    passes: config.unmatched === "pass",
     route(head) {
       const { host, port } = hostAndPort(head);
       const found = find(host, port);
@@ -61,7 +72,7 @@ export function originName(origin: Origin): string {
   return `${origin.scheme}://${host}:${origin.port}`;
 }
 
-function routeTo(upstream: Upstream, backends: Backends): Route {
+function routeTo(upstream: Upstream, backends: NamedBackends): Route {
   const backend = upstream.backend === undefined ? undefined : backends.get(upstream.backend);
   return { name: upstream.backend ?? originName(upstream.origin), origin: upstream.origin, backend };
 }

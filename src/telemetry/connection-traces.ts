@@ -203,6 +203,7 @@ function isFault(reason: CloseReason): boolean {
     case "drain":
     case "limit":
     case "aborted":
+    case "reload":
       return false;
   }
 }

@@ -202,6 +202,7 @@ export class Instruments {
     "{span}",
     "Spans that were not delivered: the queue was full or the collector did not take them.",
   );
+  readonly configReloads = counter(METRIC.configReloads, "{reload}", "Reloads of the configuration by their result.");
 
   /** Every metric. */
   get all(): readonly (NumberMetric | HistogramMetric)[] {
@@ -220,6 +221,7 @@ export class Instruments {
       this.upstreamIdleTimeout,
       this.pluginErrors,
       this.droppedSpans,
+      this.configReloads,
     ];
   }
 }

@@ -283,7 +283,7 @@ class Recorder {
   stale(exchange: Exchange, result: string): void {
     const origin = this.origin(exchange.route?.origin);
     this.instruments.upstreamStale.at(`${origin.key} ${result}`, () => ({
-      [ATTR.staleResult]: result,
+      [ATTR.result]: result,
       ...origin.attributes,
     })).value++;
   }

@@ -93,7 +93,7 @@ export const ATTR = {
   route: "holdfast.route",
   source: "source",
   stale: "holdfast.stale",
-  staleResult: "result",
+  result: "result",
 } as const;
 
 /** Value of `http.request.method` for a method that is not known, and of `server.address` past the cap on origins. */
@@ -115,4 +115,5 @@ export const METRIC = {
   upstreamIdleTimeout: "holdfast.upstream.idle_timeout",
   pluginErrors: "holdfast.plugin.errors",
   droppedSpans: "holdfast.telemetry.dropped_spans",
+  configReloads: "holdfast.config.reloads",
 } as const;

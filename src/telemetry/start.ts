@@ -10,6 +10,7 @@ import type { Direction, Filter, Logger } from "../plugin/api.ts";
 import type { ConsoleOutput } from "./console-exporter.ts";
 import { Instruments } from "./instruments.ts";
 import { metricsFilter } from "./metrics.ts";
+import { ATTR } from "./names.ts";
 import { formatPrometheus, type PrometheusText } from "./prometheus.ts";
 import type { Sdk } from "./sdk.ts";
 import { type Environment, resolveSettings } from "./settings.ts";
@@ -44,6 +45,8 @@ export interface Telemetry {
   load(): Promise<void>;
   /** What `/metrics` answers; `undefined` when Prometheus metrics are off. */
   prometheusText(): Promise<PrometheusText | undefined>;
+  /** Counts a reload of the configuration. */
+  reloaded(result: string): void;
   /** Spans that were not delivered so far. */
   readonly droppedSpans: number;
   /**
@@ -127,6 +130,9 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
     },
     async prometheusText() {
       return settings.metrics.prometheus ? formatPrometheus(instruments, settings.resource) : undefined;
+    },
+    reloaded(result) {
+      instruments.configReloads.at(result, () => ({ [ATTR.result]: result })).value++;
     },
     get droppedSpans() {
       let dropped = 0;

@@ -52,6 +52,15 @@ export class MemorySidecar implements SidecarView {
     return this.drained();
   }
 
+  lastReload: SidecarView["lastReload"];
+  reloads: SidecarView["reload"] = async () => {
+    return { result: "applied", trigger: "admin", atEpochMs: 0, changed: [], faults: [] };
+  };
+
+  reload(): ReturnType<SidecarView["reload"]> {
+    return this.reloads();
+  }
+
   prometheusText(): Promise<MetricsText | undefined> {
     return this.metrics();
   }

@@ -35,6 +35,7 @@ test("every metric is written in the text format, with its unit in its name", ()
     "holdfast_upstream_idle_timeout_seconds gauge",
     "holdfast_plugin_errors_total counter",
     "holdfast_telemetry_dropped_spans_total counter",
+    "holdfast_config_reloads_total counter",
   ]);
   assert.ok(lines.includes('target_info{service_name="orders"} 1'));
   assert.ok(lines.includes('http_server_active_requests{server_address="a"} 1.5'));

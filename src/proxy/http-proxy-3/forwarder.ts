@@ -5,6 +5,7 @@
  */
 import type Http from "node:http";
 import type { Socket } from "node:net";
+import type { Limits } from "../../config/sidecar-config.ts";
 import { HoldfastError } from "../../errors.ts";
 import { http } from "../../node-http.ts";
 import { closeGently, type ProxyConnection } from "../connection.ts";
@@ -18,7 +19,7 @@ import { Http1Answer } from "./answer.ts";
 import { Carrier } from "./carrier.ts";
 import { EarlyBytes } from "./early-bytes.ts";
 import { runExchange } from "./exchange.ts";
-import { http2Acceptor } from "./http2.ts";
+import { type Http2Acceptor, http2Acceptor } from "./http2.ts";
 import { messageBody } from "./request-body.ts";
 import { RequestLines } from "./request-lines.ts";
 import { runConnect } from "./tunnel.ts";
@@ -55,6 +56,15 @@ interface Lane {
   refused: boolean;
 }
 
+/** What is made for certain limits. Connections stay with the parser that they began with. */
+interface Bounds {
+  readonly limits: Limits;
+  readonly maxHeaderSize: number;
+  readonly server: Http.Server;
+  readonly carrier: Carrier;
+  readonly http2: Http2Acceptor;
+}
+
 /** What node:http says of bytes that are no request. */
 type ParserError = NodeJS.ErrnoException & {
   readonly reason?: string;
@@ -73,39 +83,15 @@ export interface HttpProxy3Forwarder extends Forwarder {
 
 /** Makes the forwarder of one direction. */
 export function httpProxy3Forwarder(around: ExchangeSurroundings): HttpProxy3Forwarder {
-  const carrier = new Carrier(around.limits.headBytes);
-  const http2 = http2Acceptor(around, carrier);
   const lanes = new WeakMap<Socket, Lane>();
-  const maxHeaderSize = around.limits.headBytes + around.limits.targetBytes + PARSER_SLACK_BYTES;
-  const server = http.createServer({
-    maxHeaderSize,
-    // All of these are ours: idle limits, slow heads and Host are looked after in one place for every forwarder.
-    requireHostHeader: false,
-    keepAliveTimeout: 0,
-    headersTimeout: 0,
-    requestTimeout: 0,
-    shouldUpgradeCallback(request) {
-      if (upgradeProtocol(request) !== undefined) return true;
-      lanes.get(request.socket)!.declined = request;
-      return false;
-    },
-  });
-  // Node would cut the list silently; checkRequestHead refuses with 431 instead.
-  server.maxHeadersCount = 0;
-
-  server.on("request", (request, response) => received(request, response));
-  server.on("checkContinue", (request, response) => received(request, response));
-  server.on("checkExpectation", (request, response) => received(request, response));
-  server.on("upgrade", (request, socket, first) => takenOver(request, socket as Socket, first, "upgrade"));
-  server.on("connect", (request, socket, first) => takenOver(request, socket as Socket, first, "tunnel"));
-  server.on("clientError", (error, socket) => malformed(error, socket as Socket));
+  let bounds: Bounds | undefined;
 
   return {
     name: "http-proxy-3",
     accept(connection) {
       if (connection.protocol === "h2") {
-        http2.accept(connection);
-      } else if (connection.secure || !around.http2) {
+        bounded().http2.accept(connection);
+      } else if (connection.secure || !around.generation.http2) {
         read(addLane(connection));
       } else {
         // Whoever takes its time with its first bytes is refused as a slow request of HTTP/1.x.
@@ -113,7 +99,7 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): HttpProxy3For
         readPreface(connection, (isHttp2) => {
           if (isHttp2) {
             lanes.delete(connection.socket);
-            http2.accept(connection);
+            bounded().http2.accept(connection);
             return;
           }
           read(lane);
@@ -122,7 +108,7 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): HttpProxy3For
       }
     },
     acceptHttp1: (connection) => read(addLane(connection)),
-    acceptHttp2: (connection) => http2.accept(connection),
+    acceptHttp2: (connection) => bounded().http2.accept(connection),
     refuseSlowHead(connection) {
       const lane = lanes.get(connection.socket);
       if (lane === undefined) return;
@@ -130,6 +116,40 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): HttpProxy3For
       refuse(lane, new HoldfastError("HF_REQUEST_TIMEOUT", `the request head was not complete within ${headMs} ms`));
     },
   };
+
+  /** What node sizes once, when it is made: for the limits that hold now. */
+  function bounded(): Bounds {
+    const { limits } = around.generation;
+    if (bounds?.limits !== limits) bounds = makeBounds(limits);
+    return bounds;
+  }
+
+  function makeBounds(limits: Limits): Bounds {
+    const maxHeaderSize = limits.headBytes + limits.targetBytes + PARSER_SLACK_BYTES;
+    const server = http.createServer({
+      maxHeaderSize,
+      // All of these are ours: idle limits, slow heads and Host are looked after in one place for every forwarder.
+      requireHostHeader: false,
+      keepAliveTimeout: 0,
+      headersTimeout: 0,
+      requestTimeout: 0,
+      shouldUpgradeCallback(request) {
+        if (upgradeProtocol(request) !== undefined) return true;
+        lanes.get(request.socket)!.declined = request;
+        return false;
+      },
+    });
+    // Node would cut the list silently; checkRequestHead refuses with 431 instead.
+    server.maxHeadersCount = 0;
+    server.on("request", (request, response) => received(request, response));
+    server.on("checkContinue", (request, response) => received(request, response));
+    server.on("checkExpectation", (request, response) => received(request, response));
+    server.on("upgrade", (request, socket, first) => takenOver(request, socket as Socket, first, "upgrade"));
+    server.on("connect", (request, socket, first) => takenOver(request, socket as Socket, first, "tunnel"));
+    server.on("clientError", (error, socket) => malformed(error, socket as Socket));
+    const carrier = new Carrier(limits.headBytes);
+    return { limits, maxHeaderSize, server, carrier, http2: http2Acceptor(around, limits, carrier) };
+  }
 
   function addLane(connection: ProxyConnection): Lane {
     const lane: Lane = {
@@ -152,6 +172,7 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): HttpProxy3For
   /** Lets node:http read requests from the connection. */
   function read(lane: Lane): void {
     const { socket } = lane.connection;
+    const { server, maxHeaderSize } = bounded();
     const lines = new RequestLines(maxHeaderSize + READ_BYTES);
     const afterParsing = (): void => {
       // Only now: node:http lets the socket flow again at the end of each request it parses.
@@ -205,7 +226,8 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): HttpProxy3For
       if (head === undefined) return;
       lane.connection.protocol = head.version === "1.0" ? "http/1.0" : "http/1.1";
       lane.exchange = new ProxyExchange(around, lane.connection, head, "http");
-      const carriage = { carrier, replayBytes: around.limits.replayBytes, upgrade: undefined };
+      const { carrier, limits } = bounded();
+      const carriage = { carrier, replayBytes: limits.replayBytes, upgrade: undefined };
       const received = { request, body: messageBody(request) };
       runExchange(lane.exchange, received, new Http1Answer(response, lane.connection), carriage, () => next(lane));
     });
@@ -245,9 +267,10 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): HttpProxy3For
       if (kind === "tunnel") runConnect(exchange, response, socket, first, over);
       else {
         const detach = (): void => void response.detachSocket(socket);
+        const { carrier, limits } = bounded();
         const carriage = {
           carrier,
-          replayBytes: around.limits.replayBytes,
+          replayBytes: limits.replayBytes,
           upgrade: early && { socket, early, detach },
         };
         const received = { request, body: messageBody(request) };
@@ -280,7 +303,7 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): HttpProxy3For
           fields: request.rawHeaders,
           secure: lane.connection.secure,
         },
-        around.limits,
+        around.generation.limits,
       );
       if (!exact) throw new HoldfastError("HF_BAD_REQUEST", "the request line is not method, target and version");
       if (head.hop.upgrade === upgrade) return head;

@@ -14,6 +14,7 @@ import {
   type Http2Session,
   type ServerHttp2Session,
 } from "node:http2";
+import type { Limits } from "../../config/sidecar-config.ts";
 import { asHoldfastError, errorResponse, type HoldfastError } from "../../errors.ts";
 import { CLOSE_LINGER_MS, type ProxyConnection } from "../connection.ts";
 import { type ExchangeSurroundings, ProxyExchange } from "../exchange.ts";
@@ -40,9 +41,8 @@ export interface Http2Acceptor {
   accept(connection: ProxyConnection): void;
 }
 
-/** Makes the one of a direction. */
-export function http2Acceptor(around: ExchangeSurroundings, carrier: Carrier): Http2Acceptor {
-  const { limits } = around;
+/** Makes one for connections with these limits; a reload may bring others. */
+export function http2Acceptor(around: ExchangeSurroundings, limits: Limits, carrier: Carrier): Http2Acceptor {
   const connections = new WeakMap<Http2Session, ProxyConnection>();
   const server = createServer({
     settings: {
@@ -100,13 +100,16 @@ export function http2Acceptor(around: ExchangeSurroundings, carrier: Carrier): H
     const answer = new Http2Answer(response);
     let head: CheckedHead;
     try {
-      head = checkRequestHead(headOfStream(request.rawHeaders, connection.secure, !stream.endAfterHeaders), limits);
+      head = checkRequestHead(
+        headOfStream(request.rawHeaders, connection.secure, !stream.endAfterHeaders),
+        around.generation.limits,
+      );
     } catch (error) {
       refuse(connection, answer, asHoldfastError(error));
       return;
     }
     const exchange = new ProxyExchange(around, connection, head, "http");
-    const carriage = { carrier, replayBytes: limits.replayBytes, upgrade: undefined };
+    const carriage = { carrier, replayBytes: exchange.generation.limits.replayBytes, upgrade: undefined };
     runExchange(
       exchange,
       { request: request as unknown as http.IncomingMessage, body: streamBody(request) },

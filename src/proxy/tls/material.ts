@@ -1,22 +1,12 @@
 /**
- * The files of a listener's TLS: reading them, and noticing that they changed.
+ * The files of a listener's TLS.
  *
  * @module
  */
 import { X509Certificate } from "node:crypto";
-import { type FSWatcher, readFileSync, unwatchFile, watch, watchFile } from "node:fs";
-import path from "node:path";
+import { readFileSync } from "node:fs";
 import tls from "node:tls";
 import type { ListenerTls } from "../../config/sidecar-config.ts";
-
-/** How long files must have been quiet before they are read: certificate and key are rarely written at one instant. */
-const QUIET_MS = 200;
-
-/**
- * How often files are looked at where nobody tells of changes: network file systems, folders that are swapped as a
- * whole, no inotify watches left.
- */
-const POLL_MS = 5000;
 
 /** What the files hold; all of it fits together. */
 export interface TlsMaterial {
@@ -68,35 +58,7 @@ function parse<T>(file: string, work: () => T): T {
   }
 }
 
-/**
- * Watches files, and the folders they are in: Kubernetes changes a mounted secret by swapping a symbolic link beside
- * them, and most tools rename a new file into place.
- *
- * @param changed - called some time after something changed, perhaps nothing that matters
- * @returns what ends it
- */
-export function watchFiles(settings: ListenerTls, changed: () => void): () => void {
-  const files = [settings.cert, settings.key, settings.clientCa].filter((file) => file !== undefined);
-  const watchers: FSWatcher[] = [];
-  let timer: NodeJS.Timeout | undefined;
-  const noticed = (): void => {
-    clearTimeout(timer);
-    timer = setTimeout(changed, QUIET_MS).unref();
-  };
-  for (const folder of new Set(files.map((file) => path.dirname(file)))) {
-    try {
-      const watcher = watch(folder, { persistent: false }, noticed);
-      // A folder that is gone, or a watch that the kernel takes back: looking now and then goes on.
-      watcher.on("error", () => watcher.close());
-      watchers.push(watcher);
-    } catch {
-      // The kernel has no watch left; the same.
-    }
-  }
-  for (const file of files) watchFile(file, { persistent: false, interval: POLL_MS }, noticed);
-  return () => {
-    clearTimeout(timer);
-    for (const watcher of watchers) watcher.close();
-    for (const file of files) unwatchFile(file, noticed);
-  };
+/** Names of the files. */
+export function filesOf({ cert, key, clientCa }: ListenerTls): string[] {
+  return [cert, key, clientCa].filter((file) => file !== undefined);
 }

@@ -6,9 +6,10 @@
 import type { Socket } from "node:net";
 import tls from "node:tls";
 import type { ListenerTls } from "../../config/sidecar-config.ts";
+import { watchFiles } from "../../config/watch-files.ts";
 import { HoldfastError } from "../../errors.ts";
 import type { Logger } from "../../plugin/api.ts";
-import { readMaterial, sameMaterial, type TlsMaterial, watchFiles } from "./material.ts";
+import { filesOf, readMaterial, sameMaterial, type TlsMaterial } from "./material.ts";
 
 /** How a handshake ended: with the socket to speak on, or with why there is none. */
 export type HandshakeResult =
@@ -65,7 +66,7 @@ export class TlsTermination {
     this.#server.on("tlsClientError", function (this: tls.Server, error: NodeJS.ErrnoException, socket: tls.TLSSocket) {
       (this as Handshake).over({ socket: undefined, failure: handshakeError(error, socket) });
     });
-    this.#unwatch = watchFiles(settings, () => this.#renew());
+    this.#unwatch = watchFiles(filesOf(settings), () => this.renew());
   }
 
   /**
@@ -85,8 +86,8 @@ export class TlsTermination {
     this.#unwatch();
   }
 
-  /** New connections get the new certificate; what was negotiated stays. Files that cannot be used change nothing. */
-  #renew(): void {
+  /** Reads the files again: new connections get the new certificate, what was negotiated stays. Files that cannot be used change nothing. */
+  renew(): void {
     const { settings, key, log } = this.#options;
     let material: TlsMaterial;
     try {

@@ -185,7 +185,7 @@ export class Lane implements Steps, ResponseSink {
     if (start === bytes.length) return -1;
     if (this.connection.exchanges === 0 && bytes[start] === P && this.#takeHttp2(bytes.subarray(start))) return -1;
     const end = bytes.indexOf(HEAD_END, start);
-    const { limits } = this.#around;
+    const { limits } = this.#around.generation;
     const length = (end === -1 ? bytes.length : end + 4) - start;
     if (length > limits.headBytes) {
       const inTarget = bytes.subarray(start, start + limits.targetBytes).indexOf("\r\n") === -1;
@@ -225,7 +225,7 @@ export class Lane implements Steps, ResponseSink {
 
   /** @returns whether these bytes are not, or not yet, a request: they are the HTTP/2 preface, or may become it */
   #takeHttp2(bytes: Buffer): boolean {
-    if (!this.#around.http2 || this.connection.secure) return false;
+    if (!this.#around.generation.http2 || this.connection.secure) return false;
     switch (findPreface(bytes)) {
       case "none":
         return false;
@@ -318,7 +318,7 @@ export class Lane implements Steps, ResponseSink {
     exchange.requestBytes += payloadBytes;
     if (this.#kept !== undefined) {
       this.#keptBytes += piece.length;
-      if (this.#keptBytes > this.#around.limits.replayBytes) this.#kept = undefined;
+      if (this.#keptBytes > exchange.generation.limits.replayBytes) this.#kept = undefined;
       else if (this.#kept.push(piece) === MAX_KEPT_PIECES) this.#kept = [Buffer.concat(this.#kept)];
     }
     if (this.#upstream === undefined) {
@@ -340,7 +340,7 @@ export class Lane implements Steps, ResponseSink {
     else exchange.attempt(false);
   }
 
-  makeReader = (): SocketReader => new WireUpstream(this.#around.limits.headBytes, this.#around.limits.fields);
+  makeReader = (): SocketReader => new WireUpstream();
 
   connected(exchange: ProxyExchange, error: HoldfastError | undefined, connection: ProxyConnection | undefined): void {
     if (exchange !== this.#exchange) {
@@ -353,8 +353,8 @@ export class Lane implements Steps, ResponseSink {
     }
     const upstream = connection.reader as WireUpstream;
     this.#upstream = upstream;
-    upstream.begin(this);
-    const text = requestText(exchange, this.#head!, this.#around.forwarding);
+    upstream.begin(this, exchange.generation.limits);
+    const text = requestText(exchange, this.#head!, exchange.generation.forwarding);
     const pieces = this.#unsent;
     this.#unsent = [];
     this.#written = text.length;
@@ -426,7 +426,7 @@ export class Lane implements Steps, ResponseSink {
       }
       const closes = exchange.respond(head, head.hop, this.#delimited);
       const chunked = (ends === "chunked" && !isOld) || this.#sendAs === "rechunk";
-      text = responseText(head, this.connection, this.#around.forwarding, closes, chunked);
+      text = responseText(head, this.connection, exchange.generation.forwarding, closes, chunked);
     } catch (error) {
       this.#fail(exchange, asHoldfastError(error));
       return true;

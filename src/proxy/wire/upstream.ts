@@ -3,6 +3,7 @@
  *
  * @module
  */
+import type { Limits } from "../../config/sidecar-config.ts";
 import { HoldfastError } from "../../errors.ts";
 import { readClock } from "../clock.ts";
 import type { SocketReader } from "../connect.ts";
@@ -50,8 +51,8 @@ export interface ResponseSink {
 
 /** Reads responses from one upstream connection, one after the other. */
 export class WireUpstream implements SocketReader {
-  readonly #maxHeadBytes: number;
-  readonly #maxFields: number;
+  #maxHeadBytes = 0;
+  #maxFields = 0;
   #connection: ProxyConnection | undefined;
   #sink: ResponseSink | undefined;
   #mode: "idle" | "head" | "length" | "chunked" | "close" = "idle";
@@ -60,11 +61,6 @@ export class WireUpstream implements SocketReader {
   #chunked: ChunkedBody | undefined;
   /** Response bytes of the current exchange. */
   responseBytes = 0;
-
-  constructor(maxHeadBytes: number, maxFields: number) {
-    this.#maxHeadBytes = maxHeadBytes;
-    this.#maxFields = maxFields;
-  }
 
   /** Called once, when the connection is open. */
   attach(connection: ProxyConnection): void {
@@ -78,8 +74,10 @@ export class WireUpstream implements SocketReader {
   onDrain: (() => void) | undefined;
 
   /** A request is about to be written: what comes now is its response. */
-  begin(sink: ResponseSink): void {
+  begin(sink: ResponseSink, { headBytes, fields }: Pick<Limits, "headBytes" | "fields">): void {
     this.#sink = sink;
+    this.#maxHeadBytes = headBytes;
+    this.#maxFields = fields;
     this.#mode = "head";
     this.responseBytes = 0;
   }
