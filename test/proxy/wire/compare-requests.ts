@@ -28,7 +28,11 @@ const STRICTER: readonly Stricter[] = [
     said: /^HF_VERSION_NOT_SUPPORTED/,
     text: /HTTP\/(?:0\.9|2\.0)\r\n/,
   },
-  { name: "a request without version (RFC 9112 §3)", said: /^HF_BAD_TARGET: .*missing/, text: /^[A-Z-]+ [^ ]+\r?\n/m },
+  {
+    name: "a request without version (RFC 9112 §3)",
+    said: /^HF_BAD_TARGET: .*missing|does not end in CRLF/,
+    text: /^[A-Z-]+ [^ ]+\r?\n/m,
+  },
   {
     name: "more than one space in the request line (RFC 9112 §3)",
     said: /does not end in HTTP|target is missing/,
@@ -78,11 +82,6 @@ const STRICTER: readonly Stricter[] = [
 /** Where node:http refuses what we take. */
 const LOOSER: readonly Looser[] = [
   {
-    name: "methods that it does not know (RFC 9110 §9.1)",
-    code: /^HPE_INVALID_(?:METHOD|VERSION|CONSTANT)$/,
-    text: /[A-Z!#$%&'*+.^_`|~0-9-]+ \S+ HTTP\/1/,
-  },
-  {
     name: "framing fields in trailer sections, which are dropped (RFC 9110 §6.5.1)",
     code: /^HPE_INVALID_(?:CONTENT_LENGTH|TRANSFER_ENCODING)$|^HPE_UNEXPECTED_CONTENT_LENGTH$/,
     text: /^0+(?:;.*)?\r\n(?:.+\r\n)*(?:content-length|transfer-encoding):/im,
@@ -108,6 +107,8 @@ interface Message {
 interface Record {
   readonly messages: Message[];
   error: string | undefined;
+  /** What the bytes that were not valid began with, if that can be a method (RFC 9110 §9.1). */
+  unreadMethod: string | undefined;
 }
 
 const TURNS = 6;
@@ -122,12 +123,14 @@ const server = http.createServer({
 });
 server.maxHeadersCount = 0;
 for (const event of ["request", "checkContinue", "checkExpectation"]) server.on(event, take);
-server.on("clientError", (error: NodeJS.ErrnoException, socket: Duplex) => {
+server.on("clientError", (error: NodeJS.ErrnoException & { rawPacket?: Buffer }, socket: Duplex) => {
   moves++;
   const record = records.get(socket)!;
   // The end of the bytes is not an error of the bytes.
-  if (error.code !== "ECONNRESET" && error.code !== "HPE_INVALID_EOF_STATE")
-    record.error ??= error.code ?? error.message;
+  if (error.code !== "ECONNRESET" && error.code !== "HPE_INVALID_EOF_STATE" && record.error === undefined) {
+    record.error = error.code ?? error.message;
+    record.unreadMethod = /^[!#$%&'*+.^_`|~\w-]+(?= )/.exec(error.rawPacket?.toString("latin1") ?? "")?.[0];
+  }
   // Not destroyed: the requests before it are still to be seen whole.
 });
 
@@ -165,7 +168,7 @@ async function quiet(): Promise<void> {
 }
 
 async function direct(bytes: Buffer): Promise<Record> {
-  const record: Record = { messages: [], error: undefined };
+  const record: Record = { messages: [], error: undefined, unreadMethod: undefined };
   const [near, far] = duplexPair();
   records.set(near, record);
   server.emit("connection", near);
@@ -178,7 +181,7 @@ async function direct(bytes: Buffer): Promise<Record> {
 }
 
 async function through(bytes: Buffer, requestCut: Cut, responseCut: Cut) {
-  const record: Record = { messages: [], error: undefined };
+  const record: Record = { messages: [], error: undefined, unreadMethod: undefined };
   const wire = memoryWire({
     cut: responseCut,
     onUpstream(far) {
@@ -219,8 +222,10 @@ export async function compareRequests(text: string, requestCut: Cut, responseCut
   if (judged.messages.some(({ fields }) => splitHopByHop(fields).hop.upgrade !== undefined)) return outcome();
   if (record.error !== undefined) {
     // Only where node:http refuses it too when it comes directly.
-    const isJudgedSo = explainLooser(LOOSER, judged.error, text) !== undefined;
-    const reason = isJudgedSo ? explainLooser(LOOSER, record.error, text) : undefined;
+    const reason =
+      explainLooser(LOOSER, judged.error, text) === undefined
+        ? explainUnknownMethod(judged, record)
+        : explainLooser(LOOSER, record.error, text);
     return reason === undefined
       ? difference(`what went upstream is not valid: ${record.error}`)
       : outcome(undefined, reason);
@@ -247,6 +252,14 @@ export async function compareRequests(text: string, requestCut: Cut, responseCut
     return reason === undefined ? difference("we took more") : outcome(undefined, reason);
   }
   return outcome();
+}
+
+/** A method that node:http does not know is passed on, and refused behind us as it is in our place. */
+function explainUnknownMethod(judged: Record, { error, unreadMethod }: Record): string | undefined {
+  const isMethod = /^HPE_INVALID_(?:METHOD|VERSION|CONSTANT)$/;
+  if (!isMethod.test(judged.error ?? "") || !isMethod.test(error ?? "")) return undefined;
+  if (unreadMethod === undefined || http.METHODS.includes(unreadMethod)) return undefined;
+  return "methods that it does not know (RFC 9110 §9.1)";
 }
 
 /** How what arrived is not what was sent, but for what a proxy changes. */
