@@ -5,7 +5,9 @@
  */
 import { Command, CommanderError, InvalidArgumentError, Option } from "commander";
 import { ConfigError } from "../config/faults.ts";
+import { parseDuration } from "../config/units.ts";
 import { HoldfastError } from "../errors.ts";
+import { METHODS, type Peer, parsePeer } from "../probe/peer.ts";
 import { VERSION } from "../version.ts";
 
 /** How a command ended. `0`: fine. `1`: failed. `2`: bad usage or configuration. */
@@ -95,7 +97,50 @@ function commands(exit: (code: ExitCode) => void): Command {
       exit(await demo(options));
     });
 
+  program
+    .command("probe")
+    .description("measure how long peers keep connections, and say what to write into sidecar.json")
+    .argument("<url...>", "whom to measure", (text: string, before: readonly Peer[] = []) => [...before, peer(text)])
+    .addOption(new Option("--method <name>", "method of the requests").choices(METHODS).default("GET"))
+    .addOption(
+      new Option("--max-wait <duration>", "wait for an idle connection to be closed")
+        .default(90_000, "90s")
+        .argParser(duration),
+    )
+    .addOption(new Option("--max-requests <n>", "requests on one connection").default(200).argParser(count(100_000)))
+    .addOption(new Option("--connections <n>", "left idle, in each state").default(3).argParser(count(100)))
+    .addOption(new Option("--rate <n>", "connections and requests a second").default(20).argParser(count(1000)))
+    .addOption(
+      new Option("--timeout <duration>", "for opening, and for each response")
+        .default(10_000, "10s")
+        .argParser(duration),
+    )
+    .option("--ca <file>", "PEM file of the authorities to trust")
+    .option("--json", "print JSON")
+    .action(async (peers: readonly Peer[], options: ProbeFlags) => {
+      const { probe } = await import("./probe.ts");
+      const { maxWait, timeout, ca, json = false, ...rest } = options;
+      exit(await probe(peers, { ...rest, ca, json, maxWaitMs: maxWait, timeoutMs: timeout }));
+    });
+
   return program;
+}
+
+interface ProbeFlags {
+  readonly method: (typeof METHODS)[number];
+  readonly maxWait: number;
+  readonly maxRequests: number;
+  readonly connections: number;
+  readonly rate: number;
+  readonly timeout: number;
+  readonly ca?: string;
+  readonly json?: boolean;
+}
+
+function peer(text: string): Peer {
+  const parsed = parsePeer(text);
+  if ("wrong" in parsed) throw new InvalidArgumentError(parsed.wrong);
+  return parsed.peer;
 }
 
 function seconds(text: string): number {
@@ -104,4 +149,27 @@ function seconds(text: string): number {
     throw new InvalidArgumentError("must be a number of seconds above 0, at most 3600");
   }
   return value;
+}
+
+/** A duration that ends, in milliseconds. */
+function duration(text: string): number {
+  const wrong = new InvalidArgumentError('must be a duration above 0, at most 24 h: "90s", "5m"');
+  try {
+    const ms = parseDuration(text);
+    if (ms > 0 && ms <= 86_400_000) return ms;
+  } catch {
+    throw wrong;
+  }
+  throw wrong;
+}
+
+/** A whole number from 1 to `most`. */
+function count(most: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (!/^\d+$/.test(text) || value < 1 || value > most) {
+      throw new InvalidArgumentError(`must be a whole number from 1 to ${most}`);
+    }
+    return value;
+  };
 }

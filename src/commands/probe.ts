@@ -1,0 +1,107 @@
+/**
+ * `holdfast probe`: how long peers keep connections, measured.
+ *
+ * @module
+ */
+import { readFileSync } from "node:fs";
+import { Pace } from "../probe/pace.ts";
+import type { Peer, ProbeMethod } from "../probe/peer.ts";
+import { probe as measure, type Phase } from "../probe/probe.ts";
+import { reportLines, suggestionLines } from "../probe/report.ts";
+import { PROBE_FORMAT, type ProbeDocument, type ProbeResult } from "../probe/result.ts";
+import { suggestLines } from "../probe/suggest.ts";
+import { LiveBlock } from "./demo/display.ts";
+import type { ExitCode } from "./main.ts";
+
+/** What the command was asked for. */
+export interface ProbeCommand {
+  readonly method: ProbeMethod;
+  readonly maxWaitMs: number;
+  readonly maxRequests: number;
+  readonly connections: number;
+  /** Connections and requests a second, over all peers. */
+  readonly rate: number;
+  readonly timeoutMs: number;
+  /** Path of a PEM file. */
+  readonly ca: string | undefined;
+  readonly json: boolean;
+}
+
+/**
+ * Probes peers, all at the same time, and prints what was found out. Ctrl-C ends it with what is known by then; a second
+ * one ends it at once.
+ *
+ * @returns 0 when everything was measured, 1 when something was not, 2 when the file of `--ca` cannot be read
+ */
+export async function probe(peers: readonly Peer[], command: ProbeCommand): Promise<ExitCode> {
+  let ca: string | undefined;
+  try {
+    ca = command.ca === undefined ? undefined : readFileSync(command.ca, "utf8");
+  } catch (error) {
+    process.stderr.write(`holdfast: --ca: ${(error as Error).message}\n`);
+    return 2;
+  }
+  const stop = new AbortController();
+  const onSignal = (): void => {
+    if (stop.signal.aborted) process.exit(1);
+    stop.abort();
+  };
+  for (const signal of ["SIGINT", "SIGTERM"] as const) process.on(signal, onSignal);
+
+  const phases = new Map<string, Phase>();
+  const live = process.stderr.isTTY ? new LiveBlock(process.stderr, async () => progressLines(phases)) : undefined;
+  const pace = new Pace(command.rate);
+  const results = await Promise.all(
+    peers.map((peer) =>
+      measure(peer, {
+        ...command,
+        ca,
+        pace,
+        signal: stop.signal,
+        progress: (phase) => void phases.set(peer.url, phase),
+      }),
+    ),
+  );
+  live?.end();
+  process.stdout.write(command.json ? asJson(results) : asText(results));
+  return results.some(({ notMeasured, interrupted }) => notMeasured.length > 0 || interrupted) ? 1 : 0;
+}
+
+function asJson(results: readonly ProbeResult[]): string {
+  const document: ProbeDocument = { format: PROBE_FORMAT, results, sidecar: suggestLines(results) };
+  return `${JSON.stringify(document, undefined, 2)}\n`;
+}
+
+function asText(results: readonly ProbeResult[]): string {
+  const lines = results.flatMap((result) => [...reportLines(result), ""]);
+  const suggestion = suggestLines(results);
+  if (suggestion !== null) lines.push(...suggestionLines(suggestion), "");
+  return lines.join("\n");
+}
+
+function progressLines(phases: ReadonlyMap<string, Phase>): string[] {
+  return Array.from(phases, ([url, phase]) => `${url}  ${phaseText(phase)}`);
+}
+
+function phaseText(phase: Phase): string {
+  switch (phase.kind) {
+    case "keep-alive":
+    case "set-up":
+      return phase.kind;
+    case "requests":
+      return `${bar(phase.answered / phase.most)} request ${phase.answered} of ${phase.most}`;
+    case "idle": {
+      const ms = performance.now() - phase.sinceMs;
+      const time = `${(ms / 1000).toFixed(0)} of at most ${phase.maxWaitMs / 1000} s`;
+      return `${bar(ms / phase.maxWaitMs)} idle for ${time}, ${phase.closed} closed, ${phase.open} open`;
+    }
+    case "done":
+      return "done";
+  }
+}
+
+/** `[████████············]` */
+function bar(share: number): string {
+  const done = Math.round(Math.min(1, share) * 20);
+  return `[${"█".repeat(done)}${"·".repeat(20 - done)}]`;
+}

@@ -1,0 +1,96 @@
+/**
+ * What to write into sidecar.json after a probe.
+ *
+ * @module
+ */
+import { formatDuration } from "../config/units.ts";
+import { hostField, parsePeer } from "./peer.ts";
+import type { BackendLines, IdleMeasured, ProbeResult, SidecarLines } from "./result.ts";
+
+/** The longest margin below a limit; as the `margin` of the idle-timeout plugin. */
+const MOST_MARGIN_MS = 5000;
+const LEAST_MARGIN_MS = 100;
+/** The longest TCP keepalive time for a path that forgets connections. */
+const FORGETFUL_PATH_MS = 30_000;
+
+/**
+ * How long a connection may be idle when its peer closes it after `limitMs`: a tenth less, but between 100 ms and 5 s,
+ * and by more where the limit varies or the way is long; never below half of it.
+ *
+ * @param limitMs - the shortest limit that was seen or advertised
+ * @param spreadMs - how far the limits that were seen are apart
+ * @param roundTripMs - to the peer
+ */
+export function leaveBefore(limitMs: number, spreadMs: number, roundTripMs: number): number {
+  const ordinaryMs = Math.min(MOST_MARGIN_MS, Math.max(LEAST_MARGIN_MS, limitMs / 10));
+  const marginMs = Math.max(ordinaryMs, 2 * roundTripMs, Math.min(spreadMs, limitMs / 10));
+  const ms = Math.max(limitMs - marginMs, limitMs / 2);
+  const stepMs = ms >= 10_000 ? 1000 : ms >= 1000 ? 100 : 1;
+  return Math.floor(ms / stepMs) * stepMs;
+}
+
+/**
+ * A sidecar.json in which what was probed are backends.
+ *
+ * @returns `null` when no peer answered
+ */
+export function suggestLines(results: readonly ProbeResult[]): SidecarLines | null {
+  const answered = results.filter(({ status }) => status !== null);
+  if (answered.length === 0) return null;
+  const routes = new Map<string, string>();
+  const backends = new Map<string, BackendLines>();
+  const most: number[] = [];
+  for (const result of answered) {
+    const parsed = parsePeer(result.url);
+    if ("wrong" in parsed) continue;
+    const { origin } = parsed.peer;
+    const host = hostField(parsed.peer);
+    const name = host.replace(/[^A-Za-z0-9.-]+/g, "-").replace(/^-+|-+$/g, "");
+    routes.set(host, name);
+    const lines: BackendLines = {
+      address: origin.host,
+      port: origin.port,
+      ...(origin.scheme === "https" && { tls: true as const }),
+      ...keepaliveTime(result),
+      ...tcpKeepalive(result.idle.afterRequest),
+    };
+    backends.set(name, lines);
+    const { requests } = result;
+    if (requests?.end === "unannounced") most.push(requests.answered);
+  }
+  const config = most.length === 0 ? undefined : { upstream: { maxRequests: Math.max(1, Math.min(...most)) } };
+  return {
+    service: "my-service",
+    outbound: { routes: Array.from(routes, ([host, upstream]) => ({ host, upstream })) },
+    backends: Object.fromEntries(backends),
+    plugins: [
+      { use: "keep-alive", ...(config !== undefined && { config }) },
+      { use: "tcp-keepalive" },
+      { use: "idle-timeout" },
+    ],
+  };
+}
+
+/** Whether connections were gone without a word. */
+function isForgotten(idle: IdleMeasured | null): boolean {
+  return idle?.stillAnswers === false;
+}
+
+function tcpKeepalive(idle: IdleMeasured | null): Pick<BackendLines, "tcpKeepalive"> {
+  if (idle === null || !isForgotten(idle)) return {};
+  // The kernel counts whole seconds.
+  const ms = Math.max(1000, Math.min(FORGETFUL_PATH_MS, Math.floor(idle.waitedMs / 2000) * 1000));
+  return { tcpKeepalive: { enable: true, time: formatDuration(ms) } };
+}
+
+function keepaliveTime(result: ProbeResult): { readonly keepaliveTime?: string } {
+  const { hint, setup } = result;
+  const idle = result.idle.afterRequest;
+  const advertisedMs = hint?.timeoutMs ?? Number.POSITIVE_INFINITY;
+  // What stayed open for as long as was waited may be kept that long, and nobody knows for how much longer.
+  const seenMs = idle === null || isForgotten(idle) ? Number.POSITIVE_INFINITY : (idle.shortestMs ?? idle.waitedMs);
+  const limitMs = Math.min(advertisedMs, seenMs);
+  if (limitMs === Number.POSITIVE_INFINITY || limitMs <= 0) return {};
+  const spreadMs = (idle?.longestMs ?? 0) - (idle?.shortestMs ?? 0);
+  return { keepaliveTime: formatDuration(leaveBefore(limitMs, spreadMs, setup?.tcpMs ?? 0)) };
+}
