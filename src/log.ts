@@ -3,8 +3,9 @@
  *
  * @module
  */
+import { createRequire } from "node:module";
 import pino from "pino";
-import { prettyFactory } from "pino-pretty";
+import type PinoPretty from "pino-pretty";
 import type { SidecarConfig } from "./config/sidecar-config.ts";
 import type { LogDestination } from "./log-destination.ts";
 
@@ -30,7 +31,11 @@ export interface LogOptions {
  */
 export function createLog({ level, destination, pretty = false, service }: LogOptions): Log {
   const line = pretty
-    ? prettyFactory({ colorize: true, translateTime: "SYS:HH:MM:ss.l", ignore: "pid,hostname,service" })
+    ? prettyPrinter().prettyFactory({
+        colorize: true,
+        translateTime: "SYS:HH:MM:ss.l",
+        ignore: "pid,hostname,service",
+      })
     : String;
   const children: Log[] = [];
   const log: Log = pino(
@@ -39,7 +44,7 @@ export function createLog({ level, destination, pretty = false, service }: LogOp
       base: service === undefined ? {} : { service },
       timestamp: pino.stdTimeFunctions.isoTime,
       formatters: { level: (label) => ({ level: label }) },
-      serializers: { err: pino.stdSerializers.err, url: withoutCredentials, target: withoutCredentials },
+      serializers: { err: errorFields, url: withoutCredentials, target: withoutCredentials },
       onChild: (child) => children.push(child as Log),
     },
     { write: (json: string) => destination.write(line(json)) },
@@ -49,6 +54,47 @@ export function createLog({ level, destination, pretty = false, service }: LogOp
     if (changed === log) for (const child of children) child.level = next;
   });
   return log;
+}
+
+/** Loaded only where lines are read by people: it takes memory that a sidecar in a pod has no use for. */
+function prettyPrinter(): typeof PinoPretty {
+  return createRequire(import.meta.url)("pino-pretty");
+}
+
+/** What of an error is logged, and of those that led to it. */
+interface ErrorFields {
+  readonly type: string;
+  readonly message: string;
+  readonly stack?: string | undefined;
+  readonly code?: unknown;
+  readonly cause?: ErrorFields;
+  readonly errors?: readonly ErrorFields[];
+}
+
+/**
+ * An error as it is logged: what it is, says and came from. Whatever else hangs on it stays out: parsers hang the bytes
+ * of a request on their errors, URL the text that is none, HTTP programs whole requests.
+ *
+ * @param depth - how many causes are followed
+ */
+export function errorFields(thrown: unknown, depth = 5): ErrorFields {
+  if (!(thrown instanceof Error)) return { type: typeof thrown, message: typeof thrown === "string" ? thrown : "" };
+  const { name, message, stack, cause } = thrown;
+  const { code } = thrown as NodeJS.ErrnoException;
+  return {
+    type: name,
+    message: withoutAnyCredentials(message),
+    stack: stack === undefined ? undefined : withoutAnyCredentials(stack),
+    ...(typeof code === "string" || typeof code === "number" ? { code } : undefined),
+    ...(cause === undefined || depth === 0 ? undefined : { cause: errorFields(cause, depth - 1) }),
+    ...(thrown instanceof AggregateError && depth > 0
+      ? { errors: thrown.errors.map((error: unknown) => errorFields(error, depth - 1)) }
+      : undefined),
+  };
+}
+
+function withoutAnyCredentials(text: string): string {
+  return text.replace(/\/\/[^/?#\s@]*@/g, "//***@");
 }
 
 /** The text of a URL without user name and password. What is not a string stays as it is. */

@@ -4,7 +4,7 @@ import { once } from "node:events";
 import { closeSync, openSync, readFileSync } from "node:fs";
 import path from "node:path";
 import { test } from "node:test";
-import { createLog, withoutCredentials } from "../src/log.ts";
+import { createLog, errorFields, withoutCredentials } from "../src/log.ts";
 import { type LogDestination, openLogDestination } from "../src/log-destination.ts";
 import { folderWith } from "./config/folder.ts";
 
@@ -64,6 +64,41 @@ test("a URL is logged without its credentials", () => {
   assert.equal(second.url, "//***@host");
   assert.equal(withoutCredentials("/path?mail=a@b"), "/path?mail=a@b");
   assert.equal(withoutCredentials("http://host/a@b"), "http://host/a@b");
+});
+
+test("an error is logged with what led to it, and without what else hangs on it", () => {
+  const destination = new Lines();
+  const log = createLog({ level: "info", destination });
+  const cause = Object.assign(new Error("connect http://me:pw@a.example/ failed"), {
+    code: "ECONNREFUSED",
+    errno: -111,
+  });
+  const error = Object.assign(new TypeError("no URL", { cause }), {
+    input: "http://me:pw@b",
+    rawPacket: Buffer.from("pw"),
+  });
+  log.error({ err: error }, "failed");
+  const { err } = JSON.parse(destination.lines[0]!);
+  assert.deepEqual(Object.keys(err), ["type", "message", "stack", "cause"]);
+  assert.equal(err.type, "TypeError");
+  assert.match(err.stack, /^TypeError: no URL\n +at /);
+  assert.equal(err.cause.message, "connect http://***@a.example/ failed");
+  assert.equal(err.cause.code, "ECONNREFUSED");
+  assert.doesNotMatch(destination.lines.join(""), /pw|errno/);
+});
+
+test("whatever is thrown can be logged, however long the chain that led to it", () => {
+  assert.deepEqual(errorFields("boom"), { type: "string", message: "boom" });
+  assert.deepEqual(errorFields({ cookie: "a=b" }), { type: "object", message: "" });
+  assert.deepEqual(errorFields(undefined), { type: "undefined", message: "" });
+  const several = errorFields(new AggregateError([new Error("one"), "two"], "both"));
+  assert.deepEqual(
+    several.errors?.map(({ message }) => message),
+    ["one", "two"],
+  );
+  const loop = new Error("loop");
+  loop.cause = loop;
+  assert.ok(JSON.stringify(errorFields(loop)).length < 50_000);
 });
 
 test("a file gets every line in its order", async (t) => {

@@ -83,7 +83,7 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
         .catch((thrown: unknown) => refuse(request, thrown))
         .then((result) => send(response, result))
         .catch((error: unknown) => {
-          log.error({ error }, "admin: an answer could not be sent");
+          log.error({ err: error }, "admin: an answer could not be sent");
           response.destroy();
         });
     },
@@ -123,7 +123,8 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
 
   function refuse(request: IncomingMessage, thrown: unknown): Answer {
     if (thrown instanceof AdminError) return refusal(thrown);
-    log.error({ error: thrown, method: request.method, target: request.url }, "admin: a route failed");
+    const [path = ""] = splitOnce(request.url ?? "", "?");
+    log.error({ err: thrown, method: request.method, path }, "admin: a route failed");
     return refusal(new AdminError(500, "this route failed; the log says why"));
   }
 

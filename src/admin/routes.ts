@@ -69,7 +69,7 @@ export function adminRoutes(view: SidecarView, log: Logger): readonly Route[] {
 
   function drain(): Answer {
     if (view.state !== "draining" && view.state !== "stopped") log.info({}, "admin: drain requested");
-    view.drain().catch((error: unknown) => log.error({ error }, "admin: drain failed"));
+    view.drain().catch((error: unknown) => log.error({ err: error }, "admin: drain failed"));
     return json(202, { draining: true });
   }
 

@@ -7,7 +7,7 @@ import { readFileSync } from "node:fs";
 import { isatty } from "node:tty";
 import { watchFiles } from "../config/watch-files.ts";
 import { load } from "../load.ts";
-import { createLog, type Log } from "../log.ts";
+import { createLog, errorFields, type Log } from "../log.ts";
 import { type LogDestination, openLogDestination } from "../log-destination.ts";
 import { type Sidecar, startSidecar } from "../sidecar.ts";
 import type { ExitCode } from "./main.ts";
@@ -120,5 +120,6 @@ function textOf(file: string): string | undefined {
 }
 
 function stackOf(error: unknown): string {
-  return error instanceof Error && error.stack !== undefined ? error.stack : String(error);
+  const { stack, message } = errorFields(error);
+  return stack ?? message;
 }

@@ -73,7 +73,7 @@ export class CheckedHead implements RequestHead {
     const isPath = typeof value === "string" && value.startsWith("/") && !BAD_TARGET.test(value);
     if (!isPath && !(value === "*" && this.method === "OPTIONS")) {
       throw new TypeError(
-        `not a request target: ${JSON.stringify(value)}; it must be a path, encoded, without fragment`,
+        `not a request target: ${shown(value, /\?.*/s)}; it must be a path, encoded, without fragment`,
       );
     }
     this.#target = value;
@@ -85,7 +85,7 @@ export class CheckedHead implements RequestHead {
 
   set authority(value: string) {
     if (typeof value !== "string" || !isAuthority(value)) {
-      throw new TypeError(`not a host with an optional port: ${JSON.stringify(value)}`);
+      throw new TypeError(`not a host with an optional port: ${shown(value, /.*@/s)}`);
     }
     this.#authority = value;
   }
@@ -138,6 +138,11 @@ export function checkRequestHead(received: ReceivedHead, limits: Limits): Checke
     form,
     expectsContinue,
   });
+}
+
+/** What a plugin wrote, for an error that is logged: short, and without the part that may be secret. */
+function shown(value: unknown, secret: RegExp): string {
+  return typeof value === "string" ? JSON.stringify(value.replace(secret, "…").slice(0, 80)) : typeof value;
 }
 
 function checkVersion(version: string): "1.0" | "1.1" | "2" {

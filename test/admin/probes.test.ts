@@ -52,7 +52,7 @@ test("a route that fails is 500 without its reason, which is logged", async (t) 
   assert.equal(reply.status, 500);
   assert.doesNotMatch(reply.text, /secret detail/);
   assert.deepEqual(
-    lines.map(({ level, fields }) => [level, (fields as { error: unknown }).error]),
+    lines.map(({ level, fields }) => [level, (fields as { err: unknown }).err]),
     [["error", error]],
   );
 });
