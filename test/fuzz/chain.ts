@@ -94,7 +94,10 @@ export class Chain {
         const { peer, received, stuck } = await converse(this.#port, conversation, quietMs);
         const connection = this.#ledger.connectionFrom(peer);
         if (connection !== undefined) said.set(connection, { seed, received });
-        if (stuck) faults.push({ what: `nothing moves any more; received ${JSON.stringify(received)}`, seed });
+        if (stuck) {
+          const what = `nothing moves any more; ${this.#ledger.describe(connection)}; received ${JSON.stringify(received)}`;
+          faults.push({ what, seed });
+        }
         // The next request on whatever connection to the origin was left behind.
         const answer = await witness.ask(seed);
         if (answer !== undefined) faults.push({ what: `the request after it: ${answer}`, seed });

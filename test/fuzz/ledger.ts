@@ -15,6 +15,7 @@ export interface Entry {
   /** Marks that its response heads named. */
   readonly answers: string[];
   outcome: Outcome | undefined;
+  readonly exchange: Exchange;
 }
 
 /** Exchanges since the last {@link take}. */
@@ -42,6 +43,21 @@ export class Ledger {
     return this.#connections.get(peer);
   }
 
+  /** What becomes of the exchanges of a connection, in words; for what does not end. */
+  describe(connection: number | undefined): string {
+    const entries = [...this.#entries.values()].filter((entry) => entry.connection === connection);
+    return entries
+      .map(({ mark, method, target, attempts, outcome, exchange: { upstream } }) => {
+        const state =
+          upstream === undefined
+            ? "none"
+            : `${upstream.state}, ${upstream.bytesWritten} bytes sent, ${upstream.bytesRead} read, exchange ${upstream.exchanges}`;
+        const end = outcome === undefined ? "open" : `over with ${outcome.status} ${outcome.error?.code ?? ""}`;
+        return `${mark} ${method} ${target}: ${attempts} attempts, upstream ${state}, ${end}`;
+      })
+      .join("; ");
+  }
+
   /** Exchanges that began, all of them over. */
   take(): Map<string, Entry> {
     const entries = this.#entries;
@@ -61,6 +77,7 @@ export class Ledger {
       attempts: 0,
       answers: [],
       outcome: undefined,
+      exchange,
     };
     this.#entries.set(mark, entry);
     this.open++;
