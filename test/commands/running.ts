@@ -11,6 +11,9 @@ import { holdfast, type Program } from "./program.ts";
 /** A sidecar in a process of its own. */
 export interface Running {
   readonly program: Program;
+  /** Its sidecar.json, with the folder that the other files are in. */
+  readonly file: string;
+  readonly config: Readonly<Record<string, unknown>>;
   /** `http://127.0.0.1:PORT` of each listener; empty for a direction that is left out. */
   readonly inbound: string;
   readonly outbound: string;
@@ -39,7 +42,8 @@ export async function runSidecar(
     ...config,
   };
   const folder = folderWith(t, { ...files, "sidecar.json": content });
-  const program = holdfast(t, ["run", "-c", path.join(folder, "sidecar.json")], env);
+  const file = path.join(folder, "sidecar.json");
+  const program = holdfast(t, ["run", "-c", file], env);
 
   async function logged(message: string): Promise<Record<string, unknown>> {
     const stdout = await program.said(`"msg":"${message}`);
@@ -55,6 +59,8 @@ export async function runSidecar(
   };
   return {
     program,
+    file,
+    config: content,
     inbound: url("inbound"),
     outbound: url("outbound"),
     admin: url("admin"),
