@@ -7,7 +7,7 @@
 import { createPrivateKey, X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
 import path from "node:path";
-import { createSecureContext } from "node:tls";
+import { nodeTls } from "../node-lazy.ts";
 import type { Path } from "./faults.ts";
 import { type Reading, show } from "./read.ts";
 
@@ -99,7 +99,7 @@ function checkPair(check: FileCheck, files: Pick<TlsFiles, "cert" | "key">): voi
   const key = pem(check, "key", files.key, PRIVATE_KEY);
   if (cert === undefined || key === undefined) return;
   try {
-    createSecureContext({ cert, key });
+    nodeTls().createSecureContext({ cert, key });
   } catch {
     const wrong = `${show(files.key)} is not the key of ${show(files.cert)}`;
     check.reading.fault([...check.at, "key"], wrong, "must belong together");

@@ -4,8 +4,9 @@
  * @module
  */
 import net, { isIP, type LookupFunction, type Socket } from "node:net";
-import tls from "node:tls";
+import type tls from "node:tls";
 import { HoldfastError } from "../errors.ts";
+import { nodeTls } from "../node-lazy.ts";
 import type { ConnectionSetup, Origin } from "../plugin/api.ts";
 import { plainAddress } from "./address.ts";
 import type { ProxyConnection } from "./connection.ts";
@@ -149,7 +150,7 @@ export function connect(
       return;
     }
     const name = security.serverName ?? origin.host;
-    tlsSocket = tls.connect({
+    tlsSocket = nodeTls().connect({
       socket: tcp,
       secureContext: security.context,
       host: name,

@@ -8,7 +8,8 @@
  * @module
  */
 import type http from "node:http";
-import { createProxyServer, type ProxyServer } from "http-proxy-3";
+import { createRequire } from "node:module";
+import type * as HttpProxy3 from "http-proxy-3";
 import type { ProxyConnection } from "../connection.ts";
 import { FieldList } from "../headers.ts";
 import type { RequestBody } from "./request-body.ts";
@@ -41,9 +42,14 @@ export interface AttemptEvents {
   released(clean: boolean): void;
 }
 
+/** Loaded with the first carrier: most sidecars with the wire forwarder never need one. */
+function httpProxy3(): typeof HttpProxy3 {
+  return createRequire(import.meta.url)("http-proxy-3");
+}
+
 /** Sends attempts through http-proxy-3. */
 export class Carrier {
-  readonly #proxy: ProxyServer = createProxyServer({ selfHandleResponse: true });
+  readonly #proxy: HttpProxy3.ProxyServer = httpProxy3().createProxyServer({ selfHandleResponse: true });
   readonly #maxHeaderSize: number;
 
   /** @param headBytes - the largest response head that is taken */

@@ -4,10 +4,13 @@
  * @module
  */
 import type http from "node:http";
-import { constants, type Http2ServerRequest, type Http2ServerResponse, type ServerHttp2Stream } from "node:http2";
+import type { Http2ServerRequest, Http2ServerResponse, ServerHttp2Stream } from "node:http2";
 import { HoldfastError } from "../../errors.ts";
 import type { Answer, AnswerHead } from "./answer.ts";
 import type { BodySource } from "./request-body.ts";
+
+/** NO_ERROR (RFC 9113 §7). */
+export const NO_ERROR = 0;
 
 /** Statuses whose responses node:http2 ends with their head. */
 const ENDS_WITH_HEAD: ReadonlySet<number> = new Set([204, 205, 304]);
@@ -96,7 +99,7 @@ export class Http2Answer implements Answer {
 
   /** RFC 9113 §8.1: after a whole response, NO_ERROR asks the peer to send no more of its request. */
   #stopRequest(): void {
-    if (!this.gone && this.#stream.state.remoteClose !== 1) this.#stream.close(constants.NGHTTP2_NO_ERROR);
+    if (!this.gone && this.#stream.state.remoteClose !== 1) this.#stream.close(NO_ERROR);
   }
 
   breakOff(error: HoldfastError | undefined): void {

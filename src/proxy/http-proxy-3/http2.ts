@@ -6,23 +6,23 @@
  */
 
 import type http from "node:http";
-import {
-  constants,
-  createServer,
-  type Http2ServerRequest,
-  type Http2ServerResponse,
-  type Http2Session,
-  type ServerHttp2Session,
+import type {
+  Http2Server,
+  Http2ServerRequest,
+  Http2ServerResponse,
+  Http2Session,
+  ServerHttp2Session,
 } from "node:http2";
 import type { Limits } from "../../config/sidecar-config.ts";
 import { asHoldfastError, errorResponse, type HoldfastError } from "../../errors.ts";
+import { nodeHttp2 } from "../../node-lazy.ts";
 import { CLOSE_LINGER_MS, type ProxyConnection } from "../connection.ts";
 import { type ExchangeSurroundings, ProxyExchange } from "../exchange.ts";
 import { FieldList } from "../headers.ts";
 import { type CheckedHead, checkRequestHead } from "../request-rules.ts";
 import type { Carrier } from "./carrier.ts";
 import { runExchange } from "./exchange.ts";
-import { Http2Answer, streamBody } from "./http2-answer.ts";
+import { Http2Answer, NO_ERROR, streamBody } from "./http2-answer.ts";
 import { headOfStream } from "./http2-head.ts";
 
 /**
@@ -44,23 +44,7 @@ export interface Http2Acceptor {
 /** Makes one for connections with these limits; a reload may bring others. */
 export function http2Acceptor(around: ExchangeSurroundings, limits: Limits, carrier: Carrier): Http2Acceptor {
   const connections = new WeakMap<Http2Session, ProxyConnection>();
-  const server = createServer({
-    settings: {
-      maxConcurrentStreams: limits.streams,
-      maxHeaderListSize: limits.headBytes * HEAD_ROOM,
-    },
-    maxHeaderListPairs: limits.fields * HEAD_ROOM,
-    // Of a response: what HTTP/2 counts for each field comes on top.
-    maxSendHeaderBlockLength: limits.headBytes * HEAD_ROOM,
-    // What an upstream sends twice is passed on twice.
-    strictSingleValueFields: false,
-    streamResetBurst: RESET_BURST,
-    streamResetRate: RESET_PER_SECOND,
-  });
-  server.on("request", received);
-  server.on("checkContinue", received);
-  server.on("checkExpectation", received);
-  server.on("connect", received);
+  let server: Http2Server | undefined;
 
   return {
     accept(connection) {
@@ -70,10 +54,32 @@ export function http2Acceptor(around: ExchangeSurroundings, limits: Limits, carr
       connection.noteBytesRead = false;
       // A side that ends alone means nothing in HTTP/2.
       socket.allowHalfOpen = false;
+      server ??= makeServer();
       server.once("session", (session) => begin(connection, session));
       server.emit("connection", socket);
     },
   };
+
+  function makeServer(): Http2Server {
+    const made = nodeHttp2().createServer({
+      settings: {
+        maxConcurrentStreams: limits.streams,
+        maxHeaderListSize: limits.headBytes * HEAD_ROOM,
+      },
+      maxHeaderListPairs: limits.fields * HEAD_ROOM,
+      // Of a response: what HTTP/2 counts for each field comes on top.
+      maxSendHeaderBlockLength: limits.headBytes * HEAD_ROOM,
+      // What an upstream sends twice is passed on twice.
+      strictSingleValueFields: false,
+      streamResetBurst: RESET_BURST,
+      streamResetRate: RESET_PER_SECOND,
+    });
+    made.on("request", received);
+    made.on("checkContinue", received);
+    made.on("checkExpectation", received);
+    made.on("connect", received);
+    return made;
+  }
 
   function begin(connection: ProxyConnection, session: ServerHttp2Session): void {
     connections.set(session, connection);
@@ -84,7 +90,7 @@ export function http2Acceptor(around: ExchangeSurroundings, limits: Limits, carr
       linger(connection);
     };
     session.on("goaway", (code) => {
-      if (code === constants.NGHTTP2_NO_ERROR) connection.peerCloses();
+      if (code === NO_ERROR) connection.peerCloses();
     });
     session.on("error", (error) => {
       connection.error ??= error;

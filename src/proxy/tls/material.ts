@@ -5,8 +5,8 @@
  */
 import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
-import tls from "node:tls";
 import type { ListenerTls } from "../../config/sidecar-config.ts";
+import { nodeTls } from "../../node-lazy.ts";
 
 /** What the files hold; all of it fits together. */
 export interface TlsMaterial {
@@ -30,7 +30,7 @@ export function readMaterial(settings: ListenerTls): TlsMaterial {
   const leaf = parse(settings.cert, () => new X509Certificate(cert));
   if (clientCa !== undefined) parse(settings.clientCa!, () => new X509Certificate(clientCa));
   parse(`${settings.key} with ${settings.cert}`, () =>
-    tls.createSecureContext({ cert, key, minVersion: settings.minVersion }),
+    nodeTls().createSecureContext({ cert, key, minVersion: settings.minVersion }),
   );
   return { cert, key, clientCa, subject: leaf.subject.replaceAll("\n", ", "), validTo: leaf.validTo };
 }

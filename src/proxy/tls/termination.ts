@@ -4,10 +4,11 @@
  * @module
  */
 import type { Socket } from "node:net";
-import tls from "node:tls";
+import type tls from "node:tls";
 import type { ListenerTls } from "../../config/sidecar-config.ts";
 import { watchFiles } from "../../config/watch-files.ts";
 import { HoldfastError } from "../../errors.ts";
+import { nodeTls } from "../../node-lazy.ts";
 import type { Logger } from "../../plugin/api.ts";
 import { filesOf, readMaterial, sameMaterial, type TlsMaterial } from "./material.ts";
 
@@ -53,7 +54,7 @@ export class TlsTermination {
     } catch (error) {
       throw new HoldfastError("HF_CONFIG", `${key}: ${(error as Error).message}`, { cause: error });
     }
-    this.#server = tls.createServer({
+    this.#server = nodeTls().createServer({
       ...contextOptions(settings, this.#material),
       ALPNProtocols: http2 ? ["h2", "http/1.1"] : ["http/1.1"],
       handshakeTimeout: NO_HANDSHAKE_TIMEOUT_MS,

@@ -4,8 +4,8 @@
  * @module
  */
 import { readFileSync } from "node:fs";
-import tls from "node:tls";
 import type { UpstreamTls } from "../../config/sidecar-config.ts";
+import { nodeTls } from "../../node-lazy.ts";
 import type { TlsOrigin } from "../connect.ts";
 
 /** What the files hold, and what else is set. Two that are deeply equal mean the same. */
@@ -27,13 +27,15 @@ export const NO_MATERIAL: UpstreamTlsMaterial = {
 /** @throws Error when a file cannot be read */
 export function readUpstreamMaterial({ ca, cert, key, serverName }: UpstreamTls): UpstreamTlsMaterial {
   const read = (file: string | undefined): Buffer | undefined => (file === undefined ? undefined : readFileSync(file));
+  // Now, when a configuration is taken, and not when an exchange waits for it.
+  nodeTls();
   return { ca: read(ca), cert: read(cert), key: read(key), serverName };
 }
 
 /** What connections of one pool share. */
 export function tlsOrigin({ ca, cert, key, serverName }: UpstreamTlsMaterial): TlsOrigin {
   return {
-    context: tls.createSecureContext({
+    context: nodeTls().createSecureContext({
       ...(ca === undefined ? {} : { ca }),
       ...(cert === undefined ? {} : { cert }),
       ...(key === undefined ? {} : { key }),
