@@ -223,6 +223,8 @@ export class ProxyDirection {
     this.announceDrain();
     await this.#listener?.closeWhenQuiet();
     this.#idleGraceMs = idleGraceMs;
+    // Only now: a peer that connects anew at once must find somebody else.
+    for (const exchange of this.#exchanges) exchange.steps.goAway?.();
     const { promise, resolve } = Promise.withResolvers<void>();
     this.#drained = resolve;
     this.#sweepDownstream(performance.now());
@@ -341,7 +343,10 @@ export class ProxyDirection {
   }
 
   readonly #sweep = (nowMs: number): void => {
-    for (const exchange of this.#exchanges) exchange.sweep(nowMs);
+    for (const exchange of this.#exchanges) {
+      exchange.sweep(nowMs);
+      if (this.#drained !== undefined) exchange.steps.goAway?.();
+    }
     this.#sweepDownstream(nowMs);
     this.pools.sweep(nowMs);
     this.#leaveOlderChains();

@@ -62,6 +62,8 @@ export interface Steps {
   readonly backlog?: () => number;
   /** Stop now, with this error: as a response if none has begun, else by cutting the connection. */
   abort(exchange: ProxyExchange, error: HoldfastError): void;
+  /** This process goes away: what can be told so in the middle is told so. May be called again. */
+  readonly goAway?: () => void;
 }
 
 const NO_STEPS: Steps = { admitted() {}, connected() {}, abort() {} };

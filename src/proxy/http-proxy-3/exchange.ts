@@ -225,7 +225,7 @@ export function runExchange(
     const protocol = incoming.headers.upgrade ?? exchange.request.hop.upgrade!;
     upgrade.detach();
     upgrade.socket.write(switchingHead(head, protocol), "latin1");
-    runTunnel(exchange, upgrade.early.take(), first, finish);
+    runTunnel(exchange, upgrade.early.take(), first, finish, protocol.toLowerCase() === "websocket");
   }
 
   function sendLocal(local: LocalResponse): void {
