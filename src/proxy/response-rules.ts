@@ -6,6 +6,9 @@
 import { HoldfastError } from "../errors.ts";
 import { FieldList, hasEmptyElement, isFieldValue, isToken, listElements } from "./headers.ts";
 
+/** 1xx heads of one response may together be this many times `limits.head`: an upstream could send them for ever. */
+export const INTERIM_ROOM = 16;
+
 /** Whether a response with this status to this method has a body at all (RFC 9112 §6.3). */
 export function hasBody(method: string, status: number): boolean {
   return method !== "HEAD" && status >= 200 && status !== 204 && status !== 304;

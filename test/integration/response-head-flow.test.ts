@@ -81,7 +81,8 @@ test("wire: interim responses without end do not pile up for a peer that does no
   });
   const watch = observer();
   const plugins = [{ plugin: watch.plugin }];
-  const sidecar = await testSidecar(t, { upstream: origin.url, plugins, config: { forwarder: "wire" } });
+  const config = { forwarder: "wire", limits: { head: "16MiB" } };
+  const sidecar = await testSidecar(t, { upstream: origin.url, plugins, config });
   const peer = await RawPeer.connect(t, sidecar.inbound);
   peer.socket.pause();
   peer.send(GET);

@@ -66,4 +66,27 @@ for (const forwarder of FORWARDERS) {
     assert.match(text, /HTTP\/1\.1 502 Bad Gateway\r\n/);
     assert.equal(origin.connections.length, 1);
   });
+
+  test(`${forwarder}: interim responses without end are ended with 502, and their connection is not used again`, async (t) => {
+    const origin = await rawOrigin(t, ({ socket }, head) => {
+      if (head.startsWith("GET /flood ")) {
+        const send = (): void => {
+          while (!socket.destroyed && socket.write(INTERIM));
+        };
+        socket.on("drain", send);
+        send();
+      } else socket.write(FINAL);
+    });
+    const sidecar = await testSidecar(t, {
+      upstream: origin.url,
+      config: { forwarder, limits: { head: "4KiB", target: "1KiB" } },
+    });
+    const peer = await RawPeer.connect(t, sidecar.inbound);
+    peer.send("GET /flood HTTP/1.1\r\nHost: h\r\n\r\n");
+    const text = await peer.until((text) => text.endsWith("502 HF_UPSTREAM_HEAD_TOO_LARGE\n"));
+    assert.ok(text.length < 17 * 4096 + 1000, `${text.length} bytes`);
+    peer.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    await peer.until((text) => text.endsWith("\r\n\r\nok"));
+    assert.equal(origin.connections.length, 2);
+  });
 }

@@ -50,11 +50,11 @@ function httpProxy3(): typeof HttpProxy3 {
 /** Sends attempts through http-proxy-3. */
 export class Carrier {
   readonly #proxy: HttpProxy3.ProxyServer = httpProxy3().createProxyServer({ selfHandleResponse: true });
-  readonly #maxHeaderSize: number;
+  /** The largest response head that is taken. */
+  readonly headBytes: number;
 
-  /** @param headBytes - the largest response head that is taken */
   constructor(headBytes: number) {
-    this.#maxHeaderSize = headBytes;
+    this.headBytes = headBytes;
     // A peer that resets while we write to it: the response's `close` event tells the same, once.
     this.#proxy.on("econnreset", () => {});
   }
@@ -89,7 +89,7 @@ export class Carrier {
     const { connection, target } = attempt;
     const pin = (value: unknown): PropertyDescriptor => ({ enumerable: true, get: () => value, set: () => {} });
     return Object.defineProperties(
-      { maxHeaderSize: this.#maxHeaderSize },
+      { maxHeaderSize: this.headBytes },
       {
         path: pin(target),
         headers: pin(framedFields(attempt)),

@@ -7,14 +7,17 @@ import type http from "node:http";
 import type { Socket } from "node:net";
 import { asHoldfastError, HoldfastError } from "../../errors.ts";
 import type { ProxyConnection } from "../connection.ts";
-import { closeReasonOf, type LocalResponse, type ProxyExchange } from "../exchange.ts";
+import { closeReasonOf, type LocalResponse, type ProxyExchange, upstreamClosedError } from "../exchange.ts";
 import { allowedTrailers, splitHopByHop } from "../headers.ts";
-import { checkResponseHead, hasBody } from "../response-rules.ts";
+import { checkResponseHead, hasBody, INTERIM_ROOM } from "../response-rules.ts";
 import { runTunnel } from "../tunnel.ts";
 import type { Answer } from "./answer.ts";
 import type { Carrier } from "./carrier.ts";
 import type { EarlyBytes } from "./early-bytes.ts";
 import { type BodySource, RequestBody } from "./request-body.ts";
+
+/** A status line without its reason, and the empty line. */
+const LINE_OVERHEAD_BYTES = 17;
 
 /** What an exchange needs besides itself. */
 export interface Carriage {
@@ -63,6 +66,8 @@ export function runExchange(
   /** Whether the peer can tell a response that was cut from a whole one. */
   let delimited = true;
   let finished = false;
+  /** Size of the 1xx heads so far. */
+  let interimBytes = 0;
 
   answer.onOver((whole) => {
     if (upgraded || finished) return;
@@ -202,6 +207,16 @@ export function runExchange(
   }
 
   function inform(status: number, fields: string[]): void {
+    if (finished || failure !== undefined) return;
+    interimBytes += LINE_OVERHEAD_BYTES;
+    for (const text of fields) interimBytes += text.length + 2;
+    const { headBytes } = carriage.carrier;
+    if (interimBytes > headBytes * INTERIM_ROOM) {
+      const what = `interim responses are together larger than ${INTERIM_ROOM} times limits.head (${headBytes} bytes)`;
+      fail(new HoldfastError("HF_UPSTREAM_HEAD_TOO_LARGE", what));
+      return;
+    }
+    exchange.progressAtMs = performance.now();
     if (version === "1.0" || answer.begun || answer.gone || status === 101) return;
     // The peer's own 100 is written when its body may come; see RequestBody.
     if (status === 100 && expectsContinue) return;

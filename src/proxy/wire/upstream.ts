@@ -9,6 +9,7 @@ import { readClock } from "../clock.ts";
 import type { SocketReader } from "../connect.ts";
 import type { ProxyConnection } from "../connection.ts";
 import { ChunkedBody } from "../grammar/chunked-body.ts";
+import { INTERIM_ROOM } from "../response-rules.ts";
 import { parseResponseHead, type WireResponseHead } from "./response-parser.ts";
 
 /** Up to here, head and body are read as one text, so that they can be written as one. */
@@ -53,6 +54,8 @@ export interface ResponseSink {
 export class WireUpstream implements SocketReader {
   #maxHeadBytes = 0;
   #maxFields = 0;
+  /** Size of the 1xx heads of the current response so far. */
+  #interimBytes = 0;
   #connection: ProxyConnection | undefined;
   #sink: ResponseSink | undefined;
   #mode: "idle" | "head" | "length" | "chunked" | "close" = "idle";
@@ -78,6 +81,7 @@ export class WireUpstream implements SocketReader {
     this.#sink = sink;
     this.#maxHeadBytes = headBytes;
     this.#maxFields = fields;
+    this.#interimBytes = 0;
     this.#mode = "head";
     this.responseBytes = 0;
   }
@@ -148,6 +152,12 @@ export class WireUpstream implements SocketReader {
       }
       if (head.status === 101) {
         this.#fail("HF_UPSTREAM_BAD_RESPONSE", "the upstream switched protocols unasked");
+        return true;
+      }
+      this.#interimBytes += headText.length;
+      if (this.#interimBytes > this.#maxHeadBytes * INTERIM_ROOM) {
+        const limit = `${INTERIM_ROOM} times limits.head (${this.#maxHeadBytes} bytes)`;
+        this.#fail("HF_UPSTREAM_HEAD_TOO_LARGE", `interim responses are together larger than ${limit}`);
         return true;
       }
       goOn = sink.interim(head);
