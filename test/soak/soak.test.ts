@@ -1,0 +1,24 @@
+import assert from "node:assert/strict";
+import test from "node:test";
+import { FORWARDERS } from "../support/peers.ts";
+import { soak } from "./soak.ts";
+
+const REQUESTS = 10_000;
+
+/** Only there the descriptors of a process can be read. */
+const skip = process.platform === "linux" ? false : "needs /proc";
+
+for (const forwarder of FORWARDERS) {
+  test(`${forwarder}: churn, errors and reloads cost no descriptor and no answer`, { skip }, async (t) => {
+    const seed = Math.floor(Math.random() * 2 ** 30);
+    t.diagnostic(`seed ${seed}`);
+    const result = await soak({ forwarder, requests: REQUESTS, seed, reloadEvery: 1000, settleMs: 0 });
+    assert.deepEqual(result.wrong, []);
+    assert.deepEqual(result.errors, []);
+    assert.equal(result.exitCode, 0);
+    assert.ok(result.left > 0);
+    assert.ok(result.reloads >= REQUESTS / 1000);
+    const [, first, second] = result.readings;
+    assert.equal(second!.descriptors, first!.descriptors);
+  });
+}
