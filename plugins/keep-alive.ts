@@ -13,6 +13,9 @@ import {
   type ReusePolicy,
 } from "../src/plugin/api.ts";
 
+/** How many idle connections to keep, as configured. */
+type PoolSize = "all" | "auto";
+
 /** Keep-alive of one side, as configured. */
 interface SidePolicy {
   readonly enabled: boolean;
@@ -133,9 +136,25 @@ export default definePlugin({
         format: ["never", "safe", "aggressive", "always"] satisfies ReusePolicy[],
         doc: "When an idle upstream connection may carry another request; HAProxy's `http-reuse`. `always` (the default): any idle connection, the most recently used first. `never`: only for the downstream connection that opened it, which keeps upstream connections apart per caller at the cost of many more of them. `safe`: the first request of a downstream connection gets a fresh upstream connection, so that it can never fail because of a reused one; a caller is more ready to retry its later requests. `aggressive`: as `safe`, but a first request may also use a connection that has already been reused. With `enabled: false` there is nothing to reuse.",
       },
+      poolSize: {
+        default: "all" as PoolSize,
+        format: ["all", "auto"] satisfies PoolSize[],
+        doc: "How many idle connections to keep to each origin. `all` (the default): every one, until its idle limit or `upstream.maxIdle` of `connection-limits` ends it. `auto`: as many as leave at most one request in a hundred without a kept connection, measured from the requests themselves, bursts included; the oldest beyond that are closed (close reason `limit`). Use it where connections cost memory: many origins, large bursts that are rare, TLS, upstreams with a thread for each connection.",
+      },
+      poolSizeLeast: {
+        default: 2,
+        format: "nat",
+        doc: 'With `poolSize: "auto"`, how many idle connections are kept at least, however little they are needed. Default 2.',
+      },
+      poolSizeMost: {
+        default: 256,
+        format: "nat",
+        doc: 'With `poolSize: "auto"`, how many idle connections are kept at most, and until enough requests were seen. Default 256.',
+      },
     },
   },
   setup({ config }) {
+    const { reuse, poolSize, poolSizeLeast: least, poolSizeMost: most } = config.upstream;
     const hearUpstream: ExchangeHooks = {
       response(_head, { upstream }) {
         if (upstream !== undefined) agree(upstream);
@@ -143,7 +162,8 @@ export default definePlugin({
     };
     return {
       pool(pool: Pool) {
-        pool.reuse = config.upstream.reuse;
+        pool.reuse = reuse;
+        if (poolSize === "auto") pool.autoIdle = { least, most };
       },
       connection(connection) {
         begin(connection, config[connection.side]);

@@ -155,6 +155,12 @@ function limitWithin(facts: Facts, lower: readonly string[], upper: readonly str
   return mustBeBelow(inner, outer, String, true);
 }
 
+function poolSizeBounds(facts: Facts): Breach[] {
+  const least = pluginSetting(facts, "keep-alive", "upstream", "poolSizeLeast");
+  const most = pluginSetting(facts, "keep-alive", "upstream", "poolSizeMost");
+  return least === undefined || most === undefined ? [] : mustBeBelow(least, most, String, true);
+}
+
 function headWithinRequest(facts: Facts): Breach[] {
   const head = pluginSetting(facts, "connection-limits", "headTimeout");
   const request = pluginSetting(facts, "connection-limits", "requestTimeout");
@@ -330,6 +336,11 @@ export const RULES: readonly Rule[] = [
     id: "upstream-idle-within-total",
     doc: "`upstream.maxIdle` of connection-limits is at most its `upstream.maxConnections`. Otherwise it never holds.",
     check: (facts) => limitWithin(facts, ["upstream", "maxIdle"], ["upstream", "maxConnections"]),
+  },
+  {
+    id: "pool-size-bounds",
+    doc: "`upstream.poolSizeLeast` of keep-alive is at most its `upstream.poolSizeMost`.",
+    check: poolSizeBounds,
   },
   {
     id: "head-within-request",

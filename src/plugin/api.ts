@@ -291,6 +291,11 @@ export interface Pool {
   maxConnections: number;
   /** Idle connections kept. Default `Infinity`. */
   maxIdle: number;
+  /**
+   * Keeps only as many idle connections as the exchanges of this pool were seen to need, within these bounds and
+   * {@link maxIdle}. `most` holds until enough was seen. `undefined` (the default): keeps them all.
+   */
+  autoIdle: { readonly least: number; readonly most: number } | undefined;
   /** Exchanges that may wait for a connection; the next one gets 503. Default 1024. */
   maxQueue: number;
   /** How long an exchange may wait for a connection, in milliseconds; then 503. Default 5 s. */

@@ -91,6 +91,8 @@ export class ProxyConnection implements Connection {
   boundTo: ProxyConnection | undefined;
   /** Downstream: upstream connections that serve it alone; `undefined` until there is one. */
   bound: Set<ProxyConnection> | undefined;
+  /** Upstream: whether its pool counts the current exchange to find out how many connections to keep. */
+  isCounted = false;
   /** Called whenever the connection carries nothing any more and is kept. */
   onIdle: ((connection: ProxyConnection) => void) | undefined;
   /** Called once, when the connection begins to drain (or is cut): it carries no further exchange. */

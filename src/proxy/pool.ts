@@ -6,12 +6,16 @@
 import type { LookupFunction } from "node:net";
 import { HoldfastError } from "../errors.ts";
 import type { LearnedOrigin } from "../learning/origin.ts";
+import { type PoolAdvice, PoolDemand } from "../learning/pool-size.ts";
 import type { Backend, Direction, Origin, Pool, ReusePolicy } from "../plugin/api.ts";
 import type { Chain } from "../plugin/chain.ts";
 import { lastClock, possibleDelayMs, readClock } from "./clock.ts";
 import { connect, type OwnPorts, type SocketReader, type TlsOrigin } from "./connect.ts";
 import { ProxyConnection } from "./connection.ts";
 import { closedIdle } from "./observe.ts";
+
+/** How often a pool that sizes itself looks whether its size still fits, in milliseconds. */
+const RESIZE_INTERVAL_MS = 5000;
 
 /** What a pool is made for. */
 export interface PoolOptions {
@@ -103,6 +107,7 @@ const DEFAULTS = {
   maxQueue: 1024,
   queueTimeoutMs: 5000,
   canaries: 0,
+  autoIdle: undefined,
 } as const satisfies Partial<Pool>;
 
 /** Pool of one origin. Idle connections are a stack: the newest is the surest to be alive. */
@@ -115,6 +120,7 @@ export class OriginPool implements Pool {
   maxQueue!: number;
   queueTimeoutMs!: number;
   canaries!: number;
+  autoIdle: Pool["autoIdle"];
 
   readonly #options: PoolOptions;
   #chain: Chain;
@@ -133,6 +139,10 @@ export class OriginPool implements Pool {
   #opening = 0;
   #closed = false;
   #sweptAtMs = 0;
+  readonly #demand = new PoolDemand(lastClock());
+  /** What {@link autoIdle} has come to. */
+  #enoughIdle = Number.POSITIVE_INFINITY;
+  #resizedAtMs = Number.NEGATIVE_INFINITY;
 
   constructor(options: PoolOptions) {
     this.#options = options;
@@ -185,6 +195,16 @@ export class OriginPool implements Pool {
     return this.#queue.size;
   }
 
+  /** How many idle connections to keep; `undefined` while too little was seen. Takes time with their number. */
+  get advice(): PoolAdvice | undefined {
+    return this.#demand.advice(lastClock());
+  }
+
+  /** Idle connections that are kept now: {@link maxIdle}, or less by {@link autoIdle}. */
+  get idleKept(): number {
+    return this.autoIdle === undefined ? this.maxIdle : Math.min(this.maxIdle, this.autoIdle.most, this.#enoughIdle);
+  }
+
   /**
    * Asks for a connection: an idle one that the policy allows, else a fresh one, else a place in the queue. Whoever has
    * a connection of its own ({@link bind}) gets that one, and waits for it.
@@ -200,6 +220,7 @@ export class OriginPool implements Pool {
     }
     const reused = asker.fresh ? undefined : this.#takeIdle(asker);
     if (reused !== undefined) {
+      this.#began(reused);
       asker.acquired(reused, idleTime(reused), 0);
       return undefined;
     }
@@ -238,6 +259,18 @@ export class OriginPool implements Pool {
     return ticket;
   }
 
+  /** An exchange that could use any idle connection begins on this one. */
+  #began(connection: ProxyConnection): void {
+    connection.isCounted = true;
+    this.#demand.begin(lastClock(), connection.idleLimitMs);
+  }
+
+  #ended(connection: ProxyConnection, kept: boolean): void {
+    if (!connection.isCounted) return;
+    connection.isCounted = false;
+    this.#demand.end(lastClock(), kept);
+  }
+
   /** A connection carries nothing any more: to who waits longest, else onto the stack. */
   #release(connection: ProxyConnection): void {
     if (connection.state !== "idle") return;
@@ -246,6 +279,7 @@ export class OriginPool implements Pool {
       return;
     }
     if (connection.boundTo !== undefined) {
+      this.#ended(connection, false);
       this.#releaseBound(connection, connection.boundTo);
       return;
     }
@@ -253,13 +287,15 @@ export class OriginPool implements Pool {
       connection.drain("max_requests");
       return;
     }
+    this.#ended(connection, true);
     for (const ticket of this.#queue) {
       if (ticket.asker.fresh || !this.#allows(connection, ticket.asker)) continue;
+      this.#began(connection);
       ticket.acquired(connection, idleTime(connection), lastClock() - ticket.askedAtMs);
       return;
     }
     this.#idle.push(connection);
-    if (this.#idle.length > this.maxIdle) this.#idle[0]!.drain("limit");
+    if (this.#idle.length > this.idleKept) this.#idle[0]!.drain("limit");
     this.#serveQueue();
   }
 
@@ -288,7 +324,9 @@ export class OriginPool implements Pool {
     }
     for (const connection of [...this.#canaries]) this.#watch(connection, nowMs);
     this.#sweptAtMs = nowMs;
-    while (this.#idle.length > this.maxIdle) this.#idle[0]!.drain("limit");
+    this.#demand.sweep(nowMs);
+    if (this.autoIdle !== undefined && nowMs - this.#resizedAtMs >= RESIZE_INTERVAL_MS) this.#resize(nowMs);
+    while (this.#idle.length > this.idleKept) this.#idle[0]!.drain("limit");
     for (const ticket of this.#queue) {
       if (nowMs - ticket.askedAtMs < this.queueTimeoutMs) continue;
       const { host, port } = this.origin;
@@ -300,6 +338,12 @@ export class OriginPool implements Pool {
       );
     }
     this.#serveQueue();
+  }
+
+  #resize(nowMs: number): void {
+    const { least, most } = this.autoIdle!;
+    this.#resizedAtMs = nowMs;
+    this.#enoughIdle = Math.max(least, Math.min(most, this.advice?.enough.kept ?? most));
   }
 
   /** Closes idle connections now and the others as they finish. */
@@ -442,6 +486,8 @@ export class OriginPool implements Pool {
         return;
       }
       this.#all.add(connection);
+      const { dnsMs = 0, connectMs = 0, tlsMs = 0 } = setup;
+      this.#demand.opened(dnsMs + connectMs + tlsMs);
       connection.peer = this.#options.learned.opened(connection.remoteAddress, setup.connectMs, lastClock());
       connection.onPeerClosed = closedIdle;
       connection.onIdle = () => this.#release(connection);
@@ -458,6 +504,7 @@ export class OriginPool implements Pool {
         if (ticket.asker.tunnel) connection.drain("aborted");
         else this.#release(connection);
       } else {
+        if (!ticket.asker.fresh && !ticket.asker.tunnel) this.#began(connection);
         ticket.acquired(connection, 0, queuedMs);
       }
     });
@@ -474,6 +521,7 @@ export class OriginPool implements Pool {
   #forget(connection: ProxyConnection): void {
     this.#all.delete(connection);
     this.#leaving.delete(connection);
+    this.#ended(connection, false);
     this.#dropIdle(connection);
     this.#serveQueue();
   }

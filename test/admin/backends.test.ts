@@ -21,7 +21,7 @@ const BEFORE = {
 
 function pool(backend: Backend | undefined, connections: number, idle: number, queued: number): Pool {
   const origin = { scheme: "http", host: "any.internal", port: 1 } as const;
-  const limits = { maxConnections: 9, maxIdle: 9, maxQueue: 9, queueTimeoutMs: 9, canaries: 0 };
+  const limits = { maxConnections: 9, maxIdle: 9, maxQueue: 9, queueTimeoutMs: 9, canaries: 0, autoIdle: undefined };
   return { origin, backend, reuse: "always", ...limits, connections, idle, queued };
 }
 

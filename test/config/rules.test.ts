@@ -113,6 +113,14 @@ test("per-address-within-total and upstream-idle-within-total: a part is not abo
   );
 });
 
+test("pool-size-bounds: the least is not above the most", async (t) => {
+  const plugins = (upstream: object): object => ({ plugins: [{ use: "keep-alive", config: { upstream } }] });
+  assert.deepEqual(await broken(t, plugins({ poolSizeLeast: 8, poolSizeMost: 8 })), []);
+  assert.deepEqual(await broken(t, plugins({ poolSizeLeast: 9, poolSizeMost: 8 })), [
+    "sidecar.json:11:28: plugins[0].config.upstream.poolSizeLeast: rule pool-size-bounds: plugins[0].config.upstream.poolSizeLeast (9) is above plugins[0].config.upstream.poolSizeMost (8); lower plugins[0].config.upstream.poolSizeLeast or raise plugins[0].config.upstream.poolSizeMost",
+  ]);
+});
+
 test("head-within-request: a head is part of its request", async (t) => {
   const plugins = (config: object): object => ({ plugins: [{ use: "connection-limits", config }] });
   assert.deepEqual(await broken(t, plugins({ headTimeout: "1m", requestTimeout: "1m" })), []);

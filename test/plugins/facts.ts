@@ -151,6 +151,7 @@ export function poolFacts(): Mutable<Pool> {
     maxQueue: 1024,
     queueTimeoutMs: 5000,
     canaries: 0,
+    autoIdle: undefined,
     connections: 0,
     idle: 0,
     queued: 0,

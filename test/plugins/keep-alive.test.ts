@@ -82,6 +82,20 @@ describe("keep-alive", () => {
     assert.match(configFaults(keepAlive, { upstream: { reuse: "sometimes" } }).join(), /upstream.reuse.*"never"/);
   });
 
+  it("lets a pool size itself, within bounds, only when told to", async () => {
+    const all = poolFacts();
+    (await start(keepAlive, {})).filter.pool?.(all);
+    assert.equal(all.autoIdle, undefined);
+    const auto = poolFacts();
+    (await start(keepAlive, { upstream: { poolSize: "auto" } })).filter.pool?.(auto);
+    assert.deepEqual(auto.autoIdle, { least: 2, most: 256 });
+    const bounded = poolFacts();
+    const upstream = { poolSize: "auto", poolSizeLeast: 4, poolSizeMost: 32 };
+    (await start(keepAlive, { upstream })).filter.pool?.(bounded);
+    assert.deepEqual(bounded.autoIdle, { least: 4, most: 32 });
+    assert.match(configFaults(keepAlive, { upstream: { poolSize: "some" } }).join(), /upstream.poolSize.*"all"/);
+  });
+
   it("takes a jitter from 0 to below 1 only", () => {
     assert.deepEqual(configFaults(keepAlive, { downstream: { jitter: 0 }, upstream: { jitter: 0.99 } }), []);
     for (const jitter of [1, -0.1, "0.1", null]) {

@@ -191,6 +191,54 @@ test("an idle connection that the upstream ends, resets or writes to leaves the 
   assert.equal(scene.pool.connections, 0);
 });
 
+test("keeps as many idle connections as are needed, within bounds, when it is told to size itself", async (t) => {
+  const scene = new Scene((await origin(t)).port);
+  const { pool } = scene;
+  pool.autoIdle = { least: 2, most: 8 };
+  const burst = Array.from({ length: 10 }, () => scene.ask(new Visitor()));
+  await scene.quiet();
+  for (const visitor of burst) scene.leave(visitor);
+  await scene.quiet();
+  assert.equal(pool.idle, 8, "the most, as long as nothing is known");
+  for (let exchange = 0; exchange < 4000; exchange++) scene.leave(scene.ask(new Visitor()));
+  assert.equal(pool.advice?.enough.kept, 1);
+  assert.equal(pool.advice.peakBusy, 10);
+  assert.ok(pool.advice.setupMs! > 0);
+  pool.sweep(performance.now());
+  assert.deepEqual([pool.idle, pool.idleKept], [2, 2], "the least, though one would do");
+  await scene.quiet();
+  assert.deepEqual(scene.reasons, new Array(8).fill("limit"));
+  pool.maxIdle = 1;
+  assert.equal(pool.idleKept, 1, "a limit holds for the size too");
+  pool.autoIdle = undefined;
+  pool.maxIdle = Number.POSITIVE_INFINITY;
+  assert.equal(pool.idleKept, Number.POSITIVE_INFINITY);
+});
+
+test("only exchanges that could use any idle connection say how many to keep", async (t) => {
+  const scene = new Scene((await origin(t)).port);
+  for (let exchange = 0; exchange < 220; exchange++) {
+    const retry = await scene.visit({ fresh: true });
+    retry.got!.drain("max_requests");
+    scene.leave(retry);
+  }
+  assert.equal(scene.pool.advice, undefined);
+  const cut = await scene.visit();
+  cut.got!.cut("aborted");
+  await scene.quiet();
+  for (let exchange = 0; exchange < 250; exchange++) scene.leave(await scene.visit());
+  const { enough, peakBusy, unavoidableShare } = scene.pool.advice!;
+  assert.deepEqual([enough.kept, peakBusy], [1, 1]);
+  assert.equal(unavoidableShare, 2 / 251, "one was cut, and the next found nothing");
+
+  const owner = downstream();
+  const bound = scene.ask(new Visitor({ owner }));
+  scene.pool.bind(bound.got!, owner);
+  scene.leave(bound);
+  for (let exchange = 0; exchange < 250; exchange++) scene.leave(scene.ask(new Visitor({ owner })));
+  assert.equal(scene.pool.advice!.unavoidableShare, 2 / 252);
+});
+
 test("idle limit, age and drained connections are not handed out", async (t) => {
   const scene = new Scene((await origin(t)).port);
   const spoil: Record<string, (connection: ProxyConnection) => void> = {
