@@ -5,7 +5,7 @@ import { FORWARDERS } from "../support/peers.ts";
 import { ChainFuzz } from "./fuzz.ts";
 import { ORIGINS, type OriginName, programOf } from "./origins.ts";
 
-const CONVERSATIONS = 400;
+const CONVERSATIONS = 600;
 
 for (const forwarder of FORWARDERS) {
   for (const origin of Object.keys(ORIGINS) as OriginName[]) {

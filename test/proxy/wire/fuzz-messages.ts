@@ -173,6 +173,8 @@ const EXTENSIONS = [
   ";\xe9",
   ";a b",
 ];
+/** What may stand where the line of a size, or a chunk, ends. */
+const CHUNK_ENDS = ["\n", "\r", "\rx", "x\n", "\n\n", "\r\r\n", " \r\n", "\t\r\n", "", "\r\n\r\n"];
 const TRAILERS = [
   "X-Sum: 1",
   "x-other:",
@@ -218,7 +220,8 @@ function chunked(random: Random, payload: string, odd: boolean): string {
     if (odd && random.oneIn(8))
       size = random.pick([`+${hex}`, `0x${hex}`, ` ${hex}`, `${hex} `, `${hex}h`, "", `${hex}\t`, "ffffffffffffffff"]);
     const extension = random.oneIn(3) ? random.pick(odd ? EXTENSIONS : EXTENSIONS.slice(0, 8)) : "";
-    text += `${size}${extension}\r\n${payload.slice(at, at + length)}\r\n`;
+    const [sizeEnd, chunkEnd] = [0, 0].map(() => (odd && random.oneIn(16) ? random.pick(CHUNK_ENDS) : "\r\n"));
+    text += `${size}${extension}${sizeEnd}${payload.slice(at, at + length)}${chunkEnd}`;
     at += length;
   }
   const trailers = random.oneIn(3) ? random.some(2, () => random.pick(odd ? TRAILERS : TRAILERS.slice(0, 2))) : [];
