@@ -370,7 +370,7 @@ const outboundItems: convict.Schema<OutboundJson> = {
     default: "pass",
     format: ["pass", "deny"],
     env: "HOLDFAST_OUTBOUND_UNMATCHED",
-    doc: "Requests that no route matches: `pass` forwards to the host they name, `deny` answers 403.",
+    doc: "Requests that no route matches: `pass` forwards to the host they name, unless that is an address of this link alone, where clouds hand out credentials; `deny` answers 403.",
   },
   ...listener("HOLDFAST_OUTBOUND"),
   ...timeouts("HOLDFAST_OUTBOUND"),

@@ -10,6 +10,7 @@ import { nodeTls } from "../node-lazy.ts";
 import type { ConnectionSetup, Origin } from "../plugin/api.ts";
 import { plainAddress } from "./address.ts";
 import type { ProxyConnection } from "./connection.ts";
+import { RESERVED_ADDRESSES } from "./reserved-addresses.ts";
 
 /** TLS towards one origin: what to trust and present, and the sessions to resume. */
 export interface TlsOrigin {
@@ -61,6 +62,8 @@ export interface ConnectOptions {
   /** How its name is looked up; `undefined`: as the system does it. */
   readonly lookup?: LookupFunction | undefined;
   readonly ownPorts?: OwnPorts | undefined;
+  /** Whether it is an origin of the configuration and not one that a request named. Default `true`. */
+  readonly isConfigured?: boolean;
 }
 
 /**
@@ -87,6 +90,8 @@ export function connect(
     noDelay: true,
     autoSelectFamily: true,
     ...(lookup === undefined ? {} : { lookup }),
+    // Looked at by address as it connects, so that no name leads there.
+    ...(options.isConfigured === false ? { blockList: RESERVED_ADDRESSES } : {}),
     // Under TLS the bytes of the socket are not those to be read.
     ...(reader === undefined || security !== undefined
       ? {}
@@ -207,6 +212,10 @@ function connectError(origin: Origin, error: NodeJS.ErrnoException, tcpIsOpen: b
     case "EAI_FAIL":
     case "EAI_NODATA":
       return new HoldfastError("HF_UPSTREAM_DNS", `no address for ${origin.host} (${error.code})`, cause);
+    case "ERR_IP_BLOCKED": {
+      const what = `${where} is an address of this link, or a cloud's for credentials`;
+      return new HoldfastError("HF_NO_ROUTE", `${what}; if the service may go there, give it a route`, cause);
+    }
     case "ECONNREFUSED":
       return new HoldfastError("HF_UPSTREAM_REFUSED", `${where} refused the connection`, cause);
     case "ETIMEDOUT":

@@ -31,6 +31,8 @@ export interface PoolOptions {
   readonly lookup?: LookupFunction | undefined;
   /** See `ConnectOptions`. */
   readonly ownPorts?: OwnPorts | undefined;
+  /** Whether a route of the configuration leads to it, now. Default: one does. */
+  readonly isConfigured?: () => boolean;
   /** What is known of the origin, and learns more. */
   readonly learned: LearnedOrigin;
   /** Told of every connection as it opens. */
@@ -462,7 +464,9 @@ export class OriginPool implements Pool {
     const reader = ticket.asker.makeReader?.();
     // What is tunnelled brings its own TLS.
     const security = ticket.asker.tunnel ? undefined : this.#options.tls;
-    connect({ origin, security, timeoutMs: this.#connectTimeoutMs, reader, lookup, ownPorts }, (failure, opened) => {
+    const isConfigured = this.#options.isConfigured?.() ?? true;
+    const timeoutMs = this.#connectTimeoutMs;
+    connect({ origin, security, timeoutMs, reader, lookup, ownPorts, isConfigured }, (failure, opened) => {
       this.#opening--;
       readClock();
       const { socket, setup } = (failure ?? opened)!;

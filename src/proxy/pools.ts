@@ -82,10 +82,15 @@ export class Pools implements Iterable<OriginPool> {
     }
   }
 
-  #isWanted(key: string, { route, material }: Entry): boolean {
-    const { configured, passes } = this.#generation.router;
-    const isConfigured = configured.some((other) => this.#keyOf(other) === key && other.backend === route.backend);
-    if (!isConfigured && !(passes && route.backend === undefined)) return false;
+  #isConfigured(route: Route): boolean {
+    const key = this.#keyOf(route);
+    const { configured } = this.#generation.router;
+    return configured.some((other) => this.#keyOf(other) === key && other.backend === route.backend);
+  }
+
+  #isWanted({ route, material }: Entry): boolean {
+    const passes = this.#generation.router.passes && route.backend === undefined;
+    if (!passes && !this.#isConfigured(route)) return false;
     return isDeepStrictEqual(material, this.#material(route));
   }
 
@@ -153,6 +158,7 @@ export class Pools implements Iterable<OriginPool> {
       direction,
       lookup,
       ownPorts,
+      isConfigured: () => this.#isConfigured(route),
       learned: learning.of(originName(route.origin), performance.now()),
       onOpen,
     });
