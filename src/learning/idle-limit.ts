@@ -30,6 +30,8 @@ export interface IdleGroup {
   readonly outlived: number;
   /** As {@link outlived}, since the first. */
   readonly outlivedEver: number;
+  /** Whether it was given up as a limit because connections outlived it, until it closes one again. */
+  readonly lifted: boolean;
 }
 
 /** Everything remembered of one peer's idle closes. Plain JSON. */
@@ -37,9 +39,6 @@ export interface IdleEvidence {
   readonly groups: readonly IdleGroup[];
   /** When the peer last restarted. */
   readonly restartAtMs: number | undefined;
-  /** How often a limit was given up because connections outlived it: each time it takes more of them. */
-  readonly lifts: number;
-  readonly liftedAtMs: number | undefined;
 }
 
 /** What the evidence says of one group. */
@@ -52,6 +51,8 @@ export interface IdleEstimate {
   readonly closes: number;
   /** A connection that is open at this idle age speaks against it, in milliseconds. */
   readonly outlivedMs: number;
+  /** The peer was seen to close at this idle age, in milliseconds. */
+  readonly closedMs: number;
 }
 
 /** What the evidence says altogether. */
@@ -65,18 +66,15 @@ export interface IdleVerdict {
 }
 
 /** Nothing is known. */
-export const NO_IDLE_EVIDENCE: IdleEvidence = {
-  groups: [],
-  restartAtMs: undefined,
-  lifts: 0,
-  liftedAtMs: undefined,
-};
+export const NO_IDLE_EVIDENCE: IdleEvidence = { groups: [], restartAtMs: undefined };
 
 /** A close this soon after a response has another reason than idleness, in milliseconds. */
 export const LEAST_IDLE_MS = 20;
 
+/** A limit that was not confirmed for so long is doubtful, in milliseconds: it is tried out with what may be sent twice. */
+const DOUBT_AFTER_MS = 12 * 3_600_000;
 /** Evidence that was not confirmed for so long is forgotten, in milliseconds. */
-export const FORGET_AFTER_MS = 12 * 3_600_000;
+export const FORGET_AFTER_MS = 7 * 24 * 3_600_000;
 
 /** Longest over shortest time of a peer whose limit varies by 10 % either way. */
 const VARIATION = 1.1 / 0.9;
@@ -86,15 +84,19 @@ const GROUP_RATIO = VARIATION * 1.02;
 const MEASURING_MS = 2;
 /** Closes of this many different ages at one instant are a restart. */
 const RESTART_GROUPS = 4;
-/** How long one instant is, at most, in milliseconds: a process that ends takes a moment. */
+/** How long one instant is, at most, in milliseconds: a process that ends takes a moment. Of short ages it is a part. */
 const INSTANT_MS = 250;
+const INSTANT = 1 / 4;
+/** A close that may have been seen later than this, as a part of its age, is not precise. */
+const PRECISION = 1 / 4;
+/** Below this, 10 % either way is not much more than measuring adds, in milliseconds. */
+const NARROW_MS = 100;
 const MAX_GROUPS = 12;
 const MAX_CLOSES = 8;
 /** A limit that holds is outlived by few: one peer in nine has it at least. */
 const MOST_OUTLIVED_PER_CLOSE = 8;
-/** Connections that must outlive a limit before it is given up. */
-const LIFT_AFTER = 3;
-const MAX_LIFTS = 4;
+/** A limit is given up when, if it held, so many connections in a row would outlive it less often than this. */
+const LIFT_CHANCE = 0.001;
 
 /**
  * The peer closed a connection that carried nothing.
@@ -104,13 +106,11 @@ const MAX_LIFTS = 4;
 export function withClose(before: IdleEvidence, close: IdleClose): IdleEvidence {
   if (close.closedMs < LEAST_IDLE_MS) return before;
   const { restartAtMs } = before;
-  if (restartAtMs !== undefined && Math.abs(close.atMs - restartAtMs) <= INSTANT_MS) {
-    return { ...before, restartAtMs: close.atMs };
-  }
+  if (restartAtMs !== undefined && Math.abs(close.atMs - restartAtMs) <= INSTANT_MS) return before;
   // It was open until then.
   const evidence = withOpen(before, close.openMs, close.atMs);
   const groups = joined(evidence.groups, close);
-  const isRecent = ({ atMs }: IdleClose): boolean => close.atMs - atMs <= INSTANT_MS;
+  const isRecent = (other: IdleClose): boolean => isPrecise(other) && close.atMs - other.atMs <= instantOf(close);
   if (groups.filter((group) => group.closes.some(isRecent)).length >= RESTART_GROUPS) {
     return { ...evidence, groups: withoutRecent(groups, isRecent), restartAtMs: close.atMs };
   }
@@ -124,50 +124,58 @@ export function withClose(before: IdleEvidence, close: IdleClose): IdleEvidence 
 export function withOpen(before: IdleEvidence, ageMs: number, atMs: number): IdleEvidence {
   const evidence = withoutOld(before, atMs);
   if (!evidence.groups.some((group) => ageMs > endOf(group))) return evidence;
-  let { lifts, liftedAtMs } = evidence;
   const groups: IdleGroup[] = [];
   for (const group of evidence.groups) {
     if (ageMs <= endOf(group)) {
       groups.push(group);
       continue;
     }
-    const outlived = group.outlived + 1;
-    const outlivedEver = group.outlivedEver + 1;
-    if (isSure(group, evidence.lifts) && outlived >= liftAfter(evidence.lifts)) {
-      lifts = Math.min(lifts + 1, MAX_LIFTS);
-      liftedAtMs = atMs;
-    } else if (outlivedEver <= 2 * MOST_OUTLIVED_PER_CLOSE * group.instants) {
-      groups.push({ ...group, outlived, outlivedEver });
+    const told = { ...group, outlived: group.outlived + 1, outlivedEver: group.outlivedEver + 1 };
+    if (isSure(group, atMs) && told.outlived >= liftAfter(group)) {
+      groups.push({ ...told, lifted: true });
+    } else if (told.outlivedEver <= 2 * MOST_OUTLIVED_PER_CLOSE * group.instants) {
+      groups.push(told);
     }
   }
-  return { ...evidence, groups, lifts, liftedAtMs };
+  return { ...evidence, groups };
 }
 
-/** What the evidence says now. */
-export function judgeIdle(before: IdleEvidence, nowMs: number): IdleVerdict {
+/**
+ * What the evidence says now.
+ *
+ * @param provenMs - the longest that a connection was seen open while idle, in milliseconds
+ */
+export function judgeIdle(before: IdleEvidence, nowMs: number, provenMs: number): IdleVerdict {
   const evidence = withoutOld(before, nowMs);
   let limit: IdleEstimate | undefined;
   let suspicion: IdleEstimate | undefined;
   let tellingMs = Number.POSITIVE_INFINITY;
   for (const group of evidence.groups) {
     tellingMs = Math.min(tellingMs, endOf(group));
-    const sure = isSure(group, evidence.lifts);
+    const sure = isSure(group, nowMs);
     if (!sure && group.outlived > 0) continue;
-    const estimate = estimateOf(group);
+    // Where there are several peers, nobody knows whose it was that stayed open.
+    const estimate = estimateOf(group, evidence.groups.length === 1 && group.outlivedEver === 0 ? provenMs : 0);
     if (sure && estimate.limitMs < (limit?.limitMs ?? Number.POSITIVE_INFINITY)) limit = estimate;
     if (estimate.limitMs < (suspicion?.limitMs ?? Number.POSITIVE_INFINITY)) suspicion = estimate;
   }
   return { limit, suspicion, tellingMs };
 }
 
-function liftAfter(lifts: number): number {
-  return LIFT_AFTER * 2 ** lifts;
+/**
+ * How many connections in a row must outlive a limit before it is given up. Behind one address there may be peers that
+ * keep connections longer: how many outlived it between closes so far tells how likely the next one is to.
+ */
+function liftAfter({ instants, outlived, outlivedEver }: IdleGroup): number {
+  const perClose = (outlivedEver - outlived + 1) / instants;
+  return Math.log(LIFT_CHANCE) / Math.log(perClose / (1 + perClose));
 }
 
-/** Whether the group is a limit to keep to: seen at three instants, or at two that agree, and rarely outlived. */
-function isSure(group: IdleGroup, lifts: number): boolean {
-  const { instants, outlived, outlivedEver } = group;
-  if (outlived >= liftAfter(lifts) || outlivedEver > MOST_OUTLIVED_PER_CLOSE * instants) return false;
+/** Whether the group is a limit to keep to: seen at three instants, or at two that agree, lately, and rarely outlived. */
+function isSure(group: IdleGroup, nowMs: number): boolean {
+  const { instants, outlivedEver, lifted } = group;
+  if (lifted || nowMs - lastOf(group).atMs > DOUBT_AFTER_MS) return false;
+  if (outlivedEver > MOST_OUTLIVED_PER_CLOSE * instants) return false;
   return instants >= 3 || (instants === 2 && spreadOf(group) <= 1 + 0.01 * lastOf(group).closedMs);
 }
 
@@ -176,25 +184,31 @@ function isSure(group: IdleGroup, lifts: number): boolean {
  * of them was seen open is below it. Others vary, so the smallest time that the peer uses may not have been seen yet: it
  * is not below the longest one seen, less the whole variation.
  */
-function estimateOf(group: IdleGroup): IdleEstimate {
+function estimateOf(group: IdleGroup, provenMs: number): IdleEstimate {
   const { closes, instants, outlived } = group;
-  const longestOpenMs = Math.max(...closes.map(({ openMs }) => openMs));
+  const longestOpenMs = Math.max(...closes.map(likelyOpenMs));
   const firstClosedMs = Math.min(...closes.map(({ closedMs }) => closedMs));
   const confidence = (1 - 0.5 ** instants) / (1 + outlived);
-  const fixed = isFixed(group);
-  // A busy process sees closes late and cannot tell how late: then the certain bound is far below the likely one.
-  const limitMs = fixed
-    ? Math.min(firstClosedMs, Math.max(longestOpenMs, 0.985 * firstClosedMs - MEASURING_MS))
-    : Math.min(0.98 * firstClosedMs, longestOpenMs / VARIATION);
-  return { limitMs, confidence, closes: closes.length, outlivedMs: endOf(group) };
+  // What is open much longer is another peer's.
+  const longestMs = provenMs <= firstClosedMs * VARIATION ? Math.max(longestOpenMs, provenMs) : longestOpenMs;
+  const limitMs = isFixed(group)
+    ? Math.min(firstClosedMs, longestOpenMs)
+    : Math.min(0.98 * firstClosedMs, longestMs / VARIATION);
+  return { limitMs, confidence, closes: closes.length, outlivedMs: endOf(group), closedMs: firstClosedMs };
 }
 
-/** Three closes agree by chance when they could be anywhere in a wide range; in a narrow one it takes five. */
+/**
+ * Whether one limit explains all closes. A few agree by chance when they could be anywhere in a wide range; in a narrow
+ * one it takes more of them.
+ */
 function isFixed(group: IdleGroup): boolean {
+  const { closes, instants } = group;
   const { closedMs } = lastOf(group);
-  const spreadMs = spreadOf(group);
-  if (group.instants >= 5) return spreadMs <= MEASURING_MS + 0.01 * closedMs;
-  return group.instants >= 3 && spreadMs <= 0.004 * closedMs;
+  if (instants >= MAX_CLOSES) return spreadOf(group) <= MEASURING_MS + 0.01 * closedMs;
+  if (instants < (closedMs < NARROW_MS ? 5 : 3)) return false;
+  const apartMs = Math.max(...closes.map(({ openMs }) => openMs)) - Math.min(...closes.map((one) => one.closedMs));
+  const widths = closes.map((close) => close.closedMs - close.openMs).sort((one, other) => one - other);
+  return Math.max(0, apartMs) + widths[widths.length >> 1]! <= Math.max(0.75 * MEASURING_MS, 0.004 * closedMs);
 }
 
 function spreadOf({ closes }: IdleGroup): number {
@@ -223,18 +237,34 @@ function joined(groups: readonly IdleGroup[], close: IdleClose): IdleGroup[] {
     if (distance < bestDistance) [best, bestDistance] = [group, distance];
   }
   if (best === undefined) {
-    const made: IdleGroup = { closes: [close], instants: 1, outlived: 0, outlivedEver: 0 };
+    const made: IdleGroup = { closes: [close], instants: 1, outlived: 0, outlivedEver: 0, lifted: false };
     const kept = groups.length < MAX_GROUPS ? groups : groups.toSorted(byLastClose).slice(1);
     return [...kept, made];
   }
-  const isNewInstant = close.atMs - lastOf(best).atMs >= Math.min(INSTANT_MS, close.closedMs / 4);
+  const isNewInstant = close.atMs - lastOf(best).atMs >= instantOf(close);
   const grown: IdleGroup = {
+    ...best,
     closes: [...best.closes, close].slice(-MAX_CLOSES),
     instants: best.instants + (isNewInstant ? 1 : 0),
     outlived: 0,
-    outlivedEver: best.outlivedEver,
+    lifted: false,
   };
   return groups.map((group) => (group === best ? grown : group));
+}
+
+/** Closes within this time are one event, in milliseconds. */
+function instantOf({ closedMs }: IdleClose): number {
+  return Math.min(INSTANT_MS, closedMs * INSTANT);
+}
+
+/** Whether it was seen soon after it came. A process that was busy for long sees closes at all ages at once. */
+function isPrecise({ openMs, closedMs }: IdleClose): boolean {
+  return closedMs - openMs <= PRECISION * closedMs;
+}
+
+/** How late it was seen is an upper bound, and mostly far above the truth. */
+function likelyOpenMs({ openMs, closedMs }: IdleClose): number {
+  return Math.max(openMs, (1 - PRECISION) * closedMs);
 }
 
 function byLastClose(one: IdleGroup, other: IdleGroup): number {
@@ -255,13 +285,6 @@ function withoutRecent(groups: readonly IdleGroup[], isRecent: (close: IdleClose
 
 /** A peer may have changed since. */
 function withoutOld(evidence: IdleEvidence, nowMs: number): IdleEvidence {
-  const isOld = (group: IdleGroup): boolean => nowMs - lastOf(group).atMs > FORGET_AFTER_MS;
-  const isCalm = evidence.liftedAtMs !== undefined && nowMs - evidence.liftedAtMs > 2 * FORGET_AFTER_MS;
-  if (!isCalm && !evidence.groups.some(isOld)) return evidence;
-  return {
-    ...evidence,
-    groups: evidence.groups.filter((group) => !isOld(group)),
-    lifts: isCalm ? 0 : evidence.lifts,
-    liftedAtMs: isCalm ? undefined : evidence.liftedAtMs,
-  };
+  const isFresh = (group: IdleGroup): boolean => nowMs - lastOf(group).atMs <= FORGET_AFTER_MS;
+  return evidence.groups.every(isFresh) ? evidence : { ...evidence, groups: evidence.groups.filter(isFresh) };
 }

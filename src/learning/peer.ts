@@ -94,7 +94,12 @@ export class LearnedPeer {
 
   /** The limit that holds; `undefined` when none is known. */
   get limit(): IdleEstimate | undefined {
-    return this.#verdict.limit ?? this.#inherited();
+    const own = this.#verdict.limit;
+    if (own === undefined) return this.#inherited();
+    // All addresses together have seen more.
+    const general = this.#general?.limit;
+    const agrees = general !== undefined && general.limitMs > own.limitMs && general.limitMs <= own.closedMs;
+    return agrees ? general : own;
   }
 
   /** Requests per connection and age of a connection, where the peer ends them. */
@@ -159,7 +164,7 @@ export class LearnedPeer {
   /** Looks at the evidence again: time has passed, or the way has become longer. */
   judge(nowMs: number, roundTripMs: number): void {
     this.#roundTripMs = roundTripMs;
-    this.#verdict = judgeIdle(this.#idle, nowMs);
+    this.#verdict = judgeIdle(this.#idle, nowMs, this.provenMs);
     const { suspicion, tellingMs } = this.#verdict;
     const { limit } = this;
     this.usableIdleMs = limit === undefined ? Number.POSITIVE_INFINITY : usable(limit, roundTripMs);
@@ -184,7 +189,7 @@ export class LearnedPeer {
   /** What other addresses of the origin do, unless this one has shown that it does not. */
   #inherited(): IdleEstimate | undefined {
     const general = this.#general?.limit;
-    return general === undefined || this.provenMs > general.limitMs * 1.25 ? undefined : general;
+    return general === undefined || this.provenMs > general.outlivedMs ? undefined : general;
   }
 }
 

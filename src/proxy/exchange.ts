@@ -524,20 +524,25 @@ function byteLength(body: string | Uint8Array): number {
 }
 
 /**
- * What an upstream connection that closed or broke in an exchange means. Names the origin and how long the connection
- * had been idle: all that is needed to recognise a race.
+ * What an upstream connection that closed or broke in an exchange means. Names the origin, how long the connection had
+ * been idle and what was sent on it: all that is needed to recognise a race.
  *
  * @param cause - error of the socket; `undefined` when the upstream ended its side
  * @param begun - whether the response had begun
+ * @param requestBytes - bytes of the request given to the socket
  */
-export function upstreamClosedError(exchange: ProxyExchange, cause: Error | undefined, begun: boolean): HoldfastError {
+export function upstreamClosedError(
+  exchange: ProxyExchange,
+  cause: Error | undefined,
+  begun: boolean,
+  requestBytes: number,
+): HoldfastError {
   const name = exchange.route?.name ?? "the upstream";
   if (begun) {
     return new HoldfastError("HF_UPSTREAM_INCOMPLETE", `${name} closed in the middle of a response`, { cause });
   }
   const idle = exchange.upstreamIndex > 1 ? ` after ${Math.round(exchange.upstreamIdleMs)} ms idle` : "";
   const how = (cause as NodeJS.ErrnoException | undefined)?.code ?? "FIN";
-  return new HoldfastError("HF_UPSTREAM_CLOSED", `${name} closed the connection before a response${idle} (${how})`, {
-    cause,
-  });
+  const what = `${name} closed the connection before a response${idle}, with ${requestBytes} bytes of the request sent`;
+  return new HoldfastError("HF_UPSTREAM_CLOSED", `${what} (${how})`, { cause });
 }

@@ -33,7 +33,7 @@ export function raced(connection: ProxyConnection, idleMs: number, tookMs: numbe
   const atMs = readClock();
   const exchanges = connection.exchanges - 1;
   peer.ended({ exchanges, ageMs: atMs - connection.openedAtMs, idleMs, announced: false, atMs });
-  peer.closed({ openMs: Math.max(0, idleMs - possibleDelayMs()), closedMs: idleMs, atMs });
+  peer.closed({ openMs: Math.max(0, idleMs - possibleDelayMs()), closedMs: idleMs + peer.roundTripMs, atMs });
 }
 
 /** A response said `Connection: close`, unasked. */

@@ -17,6 +17,9 @@ import { closedIdle } from "./observe.ts";
 /** How often a pool that sizes itself looks whether its size still fits, in milliseconds. */
 const RESIZE_INTERVAL_MS = 5000;
 
+/** A connection that was idle for so long may have been closed since the event loop last looked, in milliseconds. */
+const LOOK_FIRST_AFTER_MS = 20;
+
 /** What a pool is made for. */
 export interface PoolOptions {
   readonly origin: Origin;
@@ -220,18 +223,45 @@ export class OriginPool implements Pool {
       asker.acquired(own, idleTime(own), 0);
       return undefined;
     }
+    if (this.#isToLookFirst(asker)) {
+      const ticket = new Ticket(asker, this.#queue);
+      setImmediate(() => this.#lookedFirst(ticket));
+      return ticket;
+    }
     const reused = asker.fresh ? undefined : this.#takeIdle(asker);
     if (reused !== undefined) {
       this.#began(reused);
       asker.acquired(reused, idleTime(reused), 0);
       return undefined;
     }
-    const ticket = new Ticket(asker, this.#queue);
-    if (this.#makeRoom(this.queued + 1)) {
-      this.#open(ticket, 0);
-      return ticket.settled ? undefined : ticket;
+    return this.#openOrWait(new Ticket(asker, this.#queue));
+  }
+
+  /**
+   * Whether closes that have come but were not looked at yet may matter: in the same turn of the event loop a request
+   * can be read before the end of the connection that it would be sent on.
+   */
+  #isToLookFirst(asker: Asker): boolean {
+    const newest = this.#idle.at(-1);
+    return newest !== undefined && idleTime(newest) >= LOOK_FIRST_AFTER_MS && !asker.fresh && !asker.repeatable;
+  }
+
+  #lookedFirst(ticket: Ticket): void {
+    if (ticket.settled) return;
+    readClock();
+    const reused = this.#takeIdle(ticket.asker);
+    if (reused === undefined) {
+      this.#openOrWait(ticket);
+      return;
     }
-    return this.#enqueue(ticket);
+    this.#began(reused);
+    ticket.acquired(reused, idleTime(reused), 0);
+  }
+
+  #openOrWait(ticket: Ticket): Ticket | undefined {
+    if (!this.#makeRoom(this.queued + 1)) return this.#enqueue(ticket);
+    this.#open(ticket, 0);
+    return ticket.settled ? undefined : ticket;
   }
 
   /**

@@ -124,10 +124,11 @@ export function runExchange(
           // What is wrong came after the response: that concerns the connection, not the exchange.
           if (incomingAnswer?.complete) return;
           if (incomingAnswer !== undefined && isClosedByPeer(cause)) return truncated();
-          const error = upstreamError(exchange, cause);
+          const requestBytes = upstream.bytesWritten - writtenBefore;
+          const error = upstreamError(exchange, cause, requestBytes);
           const retried = exchange.retryAfter(error, {
             closedByPeer: isClosedByPeer(cause),
-            requestBytes: upstream.bytesWritten - writtenBefore,
+            requestBytes,
             responseBytes: upstream.bytesRead - readBefore,
             bodyIsReplayable: body.replayable,
           });
@@ -301,7 +302,7 @@ function isClosedByPeer(error: NodeJS.ErrnoException): boolean {
   return error.code === "ECONNRESET" || error.code === "EPIPE";
 }
 
-function upstreamError(exchange: ProxyExchange, cause: NodeJS.ErrnoException): HoldfastError {
+function upstreamError(exchange: ProxyExchange, cause: NodeJS.ErrnoException, requestBytes: number): HoldfastError {
   const name = exchange.route?.name ?? "the upstream";
   const code = cause.code ?? "";
   if (code === "HPE_HEADER_OVERFLOW") {
@@ -312,8 +313,5 @@ function upstreamError(exchange: ProxyExchange, cause: NodeJS.ErrnoException): H
   if (code.startsWith("HPE_")) {
     return new HoldfastError("HF_UPSTREAM_BAD_RESPONSE", `${name} sent what is not HTTP/1.1 (${code})`, { cause });
   }
-  const idle = exchange.upstreamIndex > 1 ? ` after ${Math.round(exchange.upstreamIdleMs)} ms idle` : "";
-  return new HoldfastError("HF_UPSTREAM_CLOSED", `${name} closed the connection before a response${idle} (${code})`, {
-    cause,
-  });
+  return upstreamClosedError(exchange, cause, false, requestBytes);
 }

@@ -502,7 +502,7 @@ export class Lane implements Steps, ResponseSink {
     const upstream = this.#upstream!;
     this.#upstream = undefined;
     const connection = exchange.upstream!;
-    const failure = error ?? upstreamClosedError(exchange, connection.error, this.#responseBegun);
+    const failure = error ?? upstreamClosedError(exchange, connection.error, this.#responseBegun, this.#written);
     if (error === undefined && !this.#responseBegun) {
       const retried = exchange.retryAfter(failure, {
         closedByPeer,
