@@ -271,6 +271,10 @@ async function freePort(): Promise<number> {
 }
 
 async function accepting(child: ChildProcess, port: number, name: string): Promise<void> {
+  // However we end.
+  const kill = (): void => void child.kill("SIGKILL");
+  process.once("exit", kill);
+  child.once("exit", () => process.removeListener("exit", kill));
   await once(child, "spawn");
   for (;;) {
     if (child.exitCode !== null) throw new Error(`${name} ended with ${child.exitCode} before it took connections`);
