@@ -67,7 +67,7 @@ export class Pools implements Iterable<OriginPool> {
     const before = this.#generation;
     this.#generation = generation;
     for (const [key, entry] of this.#pools) {
-      if (!this.#isWanted(key, entry)) {
+      if (!this.#isWanted(entry)) {
         this.#retire(key, entry);
         continue;
       }
