@@ -4,18 +4,31 @@ import { once } from "node:events";
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
+import { WebSocket, WebSocketServer } from "ws";
 import { FORWARDERS } from "../support/peers.ts";
 import { runSidecar } from "./running.ts";
 
-const CONNECTIONS = 100;
-const TIMES = 3;
+// `npm run torture:drain` asks for more of it.
+const CONNECTIONS = Number(process.env["DRAIN_CONNECTIONS"] ?? 100);
+const TIMES = Number(process.env["DRAIN_ROUNDS"] ?? 3);
+const WEB_SOCKETS = CONNECTIONS / 20;
 /** Responses before the signal comes. */
 const WARM = 1000;
 const CHUNK = Buffer.alloc(8 * 1024, "0123456789abcdef");
 const CHUNKS = 12;
 
-/** An origin that answers `/small`, takes `POST /upload` and streams `/stream`, and knows the uploads it got. */
-async function busyOrigin(t: TestContext): Promise<{ url: string; uploads: Map<string, number> }> {
+/** An origin under load. */
+interface BusyOrigin {
+  readonly url: string;
+  /** How often each upload came. */
+  readonly uploads: Map<string, number>;
+  /** Close codes of the WebSockets that it had, as they close. */
+  readonly codes: number[];
+}
+
+/** Answers `/small`, takes `POST /upload`, streams `/stream`, and echoes what comes on a WebSocket. */
+async function busyOrigin(t: TestContext): Promise<BusyOrigin> {
+  const codes: number[] = [];
   const uploads = new Map<string, number>();
   const server = http.createServer((request, response) => {
     if (request.url === "/stream") {
@@ -34,6 +47,10 @@ async function busyOrigin(t: TestContext): Promise<{ url: string; uploads: Map<s
       response.end(hash.digest("hex"));
     });
   });
+  new WebSocketServer({ server }).on("connection", (socket) => {
+    socket.on("message", (message) => socket.send(message));
+    socket.on("close", (code) => codes.push(code));
+  });
   server.keepAliveTimeout = 0;
   server.listen(0, "127.0.0.1");
   await once(server, "listening");
@@ -41,7 +58,7 @@ async function busyOrigin(t: TestContext): Promise<{ url: string; uploads: Map<s
     server.closeAllConnections();
     server.close();
   });
-  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, uploads };
+  return { url: `http://127.0.0.1:${(server.address() as AddressInfo).port}`, uploads, codes };
 }
 
 interface Answer {
@@ -67,6 +84,21 @@ function send(agent: http.Agent, url: string, body?: Buffer): Promise<Answer> {
   });
 }
 
+/** Opens WebSockets that always have a message on its way; resolves with their close codes once all are closed. */
+async function webSockets(url: string, count: number): Promise<{ closed: Promise<number[]> }> {
+  const sockets = Array.from({ length: count }, () => new WebSocket(url.replace("http", "ws")));
+  await Promise.all(sockets.map((socket) => once(socket, "open")));
+  const closed = Promise.all(
+    sockets.map(async (socket, index) => {
+      socket.on("message", (message) => socket.send(message));
+      socket.send(CHUNK.subarray(0, 1 + index * 1000));
+      const [code] = await once(socket, "close");
+      return code as number;
+    }),
+  );
+  return { closed };
+}
+
 for (const forwarder of FORWARDERS) {
   test(`${forwarder}: SIGTERM under load loses nothing, time after time`, async (t) => {
     const origin = await busyOrigin(t);
@@ -82,6 +114,7 @@ for (const forwarder of FORWARDERS) {
       let answers = 0;
       let uploads = 0;
       let announced = false;
+      const { closed } = await webSockets(sidecar.inbound, WEB_SOCKETS);
 
       // One connection each; it goes on until it is told that the connection closes.
       const peer = async (index: number): Promise<void> => {
@@ -116,15 +149,19 @@ for (const forwarder of FORWARDERS) {
       await sidecar.logged("SIGTERM: draining");
       announced = true;
       await Promise.all(peers);
+      const codes = await closed;
       const { code, stderr, log } = await sidecar.ended();
       assert.deepEqual(failures, []);
       assert.equal(stderr, "");
       assert.equal(code, 0);
+      while (origin.codes.length < WEB_SOCKETS) await new Promise((resolve) => setImmediate(resolve));
+      assert.deepEqual([...codes, ...origin.codes.splice(0)], new Array(2 * WEB_SOCKETS).fill(1001));
       assert.ok(log.every(({ level }) => level === "info"));
       // Each upload arrived, and once.
       assert.equal(origin.uploads.size, uploads);
       assert.ok([...origin.uploads.values()].every((count) => count === 1));
       origin.uploads.clear();
+      t.diagnostic(`drain ${time + 1} of ${TIMES}: ${answers} responses, ${uploads} uploads, nothing lost`);
     }
   });
 }

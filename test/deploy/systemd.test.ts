@@ -36,6 +36,7 @@ test("it checks the configuration, runs the built command, and does not retry a 
   const command = `/usr/bin/node /opt/holdfast/${bin.holdfast}`;
   assert.equal(value("ExecStartPre"), `${command} check -c /etc/holdfast/sidecar.json`);
   assert.equal(value("ExecStart"), `${command} run -c /etc/holdfast/sidecar.json`);
+  assert.equal(value("ExecReload"), "/usr/bin/kill -HUP $MAINPID");
   assert.equal(value("Restart"), "on-failure");
   assert.equal(value("RestartPreventExitStatus"), "2");
 });

@@ -71,3 +71,31 @@ test("only the registry can change a backend", () => {
 test("an unknown name is refused", () => {
   assert.throws(() => registry().update("nobody", { idleTimeoutMs: 1 }), /no backend is named "nobody"/);
 });
+
+test("a plan changes nothing until it is adopted; then settings are those of its configuration", () => {
+  const backends = registry();
+  const [inventory, billing] = [backends.get("inventory"), backends.get("billing")];
+  backends.update("billing", { idleTimeoutMs: 1000 });
+  const heard: unknown[] = [];
+  backends.subscribe((changed) => heard.push([changed.name, changed.idleTimeoutMs]));
+  const moved = backend("inventory", { idleTimeoutMs: 5000, tcpKeepAlive: {} });
+  const plan = backends.plan(
+    new Map([
+      backend("billing", { idleTimeoutMs: undefined, tcpKeepAlive: {} }),
+      [moved[0], { ...moved[1], origin: { scheme: "http", host: "elsewhere.internal", port: 8081 } }],
+      backend("new", { idleTimeoutMs: 2000, tcpKeepAlive: {} }),
+    ]),
+  );
+  assert.deepEqual(backends.names(), ["inventory", "billing"]);
+  assert.equal(backends.get("billing")?.idleTimeoutMs, 1000);
+  assert.equal(plan.get("billing"), billing);
+  backends.adopt(plan);
+  assert.deepEqual(backends.names(), ["billing", "inventory", "new"]);
+  // The same where its origin is the same, with its own settings again.
+  assert.equal(backends.get("billing"), billing);
+  assert.equal(billing?.idleTimeoutMs, undefined);
+  assert.notEqual(backends.get("inventory"), inventory);
+  assert.equal(inventory?.idleTimeoutMs, 55_000);
+  assert.equal(backends.get("inventory")?.idleTimeoutMs, 5000);
+  assert.deepEqual(heard, [["billing", undefined]]);
+});
