@@ -12,7 +12,11 @@ if (major < 26 || (major === 26 && minor < 4)) {
   process.exit(1);
 }
 
+const args = process.argv.slice(2);
+const { startFrugally } = await import("./commands/frugal-start.ts");
+// The other commands end soon, or have nobody beside them to spare.
+const atEase = args[0] === "run" ? startFrugally([...process.execArgv, process.env["NODE_OPTIONS"] ?? ""]) : () => {};
 const { main } = await import("./commands/main.ts");
-await main(process.argv.slice(2));
+await main(args, atEase);
 
 export {};

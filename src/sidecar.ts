@@ -67,6 +67,8 @@ export interface Sidecar {
   readonly config: SidecarConfig;
   /** What the admin API shows. */
   readonly view: SidecarView;
+  /** Resolves when what is loaded only after the start is loaded: the OpenTelemetry SDK, where it is needed. */
+  readonly loaded: Promise<void>;
   /**
    * Reads the configuration anew and puts it into force for whatever begins from then on, or changes nothing. Never
    * rejects.
@@ -208,6 +210,9 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
       *pools() {
         for (const { direction } of sides) yield* direction.pools;
       },
+      *origins() {
+        for (const { direction } of sides) yield* direction.pools;
+      },
       get plugins() {
         return current.plugins.map(({ plugin, entry, values }) => ({
           name: plugin.name,
@@ -273,7 +278,7 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
     };
     log.info({ addresses: addresses(), version: VERSION, forwarder: config.forwarder }, `${config.service}: ready`);
     // Only now: loading the SDK takes longer than all of the above.
-    void telemetry.load();
+    const loaded = telemetry.load();
 
     return {
       get addresses() {
@@ -283,6 +288,7 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
         return current.loaded.config;
       },
       view,
+      loaded,
       reload: (trigger) => reload.run(trigger),
       drain: () => drain.release(),
       drained: drain.end,

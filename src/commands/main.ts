@@ -13,15 +13,19 @@ import { VERSION } from "../version.ts";
 /** How a command ended. `0`: fine. `1`: failed. `2`: bad usage or configuration. */
 export type ExitCode = 0 | 1 | 2;
 
-/** Runs the command that the arguments name, and ends the process with its exit code. */
-export async function main(args: readonly string[]): Promise<void> {
+/**
+ * Runs the command that the arguments name, and ends the process with its exit code.
+ *
+ * @param onLoaded - called when `run` has nothing left to load
+ */
+export async function main(args: readonly string[], onLoaded: () => void): Promise<void> {
   // Whoever reads our output may stop reading: `holdfast check | head`.
   process.stdout.on("error", () => {});
   process.stderr.on("error", () => {});
   let code: ExitCode = 0;
   const program = commands((result) => {
     code = result;
-  });
+  }, onLoaded);
   try {
     await program.parseAsync(args, { from: "user" });
   } catch (error) {
@@ -60,7 +64,7 @@ function configOption(): Option {
   return new Option("-c, --config <file>", "the configuration").default("sidecar.json");
 }
 
-function commands(exit: (code: ExitCode) => void): Command {
+function commands(exit: (code: ExitCode) => void, onLoaded: () => void): Command {
   const program = new Command("holdfast")
     .description("A sidecar proxy that knows how long every connection lives")
     .version(VERSION, "-v, --version", "print the version")
@@ -75,7 +79,7 @@ function commands(exit: (code: ExitCode) => void): Command {
     .addOption(configOption())
     .action(async ({ config }: { config: string }) => {
       const { run } = await import("./run.ts");
-      exit(await run(config));
+      exit(await run(config, onLoaded));
     });
 
   program
@@ -123,7 +127,32 @@ function commands(exit: (code: ExitCode) => void): Command {
       exit(await probe(peers, { ...rest, ca, json, maxWaitMs: maxWait, timeoutMs: timeout }));
     });
 
+  program
+    .command("doctor")
+    .description("find what is wrong with the keep-alive settings of a chain of hops")
+    .argument("[hop...]", "from the caller to the origin: presets, sidecar.json, probe results, admin=URL, probe=URL")
+    .addOption(new Option("--rtt <duration>", "round trip of each link").argParser(duration))
+    .addOption(new Option("--requests-per-second <n>", "over each link").argParser(count(10_000_000)))
+    .addOption(new Option("--connections <n>", "that these requests share").argParser(count(1_000_000)))
+    .addOption(new Option("--max-wait <duration>", "for hops to probe").default(90_000, "90s").argParser(duration))
+    .option("--presets", "list the presets")
+    .option("--json", "print JSON")
+    .action(async (hops: readonly string[], options: DoctorFlags) => {
+      const { doctor } = await import("./doctor.ts");
+      const { rtt, requestsPerSecond, connections, maxWait, presets = false, json = false } = options;
+      exit(await doctor(hops, { rttMs: rtt, requestsPerSecond, connections, maxWaitMs: maxWait, presets, json }));
+    });
+
   return program;
+}
+
+interface DoctorFlags {
+  readonly rtt?: number;
+  readonly requestsPerSecond?: number;
+  readonly connections?: number;
+  readonly maxWait: number;
+  readonly presets?: boolean;
+  readonly json?: boolean;
 }
 
 interface ProbeFlags {

@@ -29,10 +29,11 @@ interface Running {
  * Runs the sidecar until SIGTERM, SIGINT or the admin API drains it. A second signal ends it at once.
  *
  * @param file - path of sidecar.json
+ * @param onLoaded - called when nothing is left to load
  * @returns 0 when everything in flight came to its end; 1 when the deadline or a second signal cut something
  * @throws ConfigError when the configuration cannot be used; HoldfastError when a listener or a plugin cannot start
  */
-export async function run(file: string): Promise<ExitCode> {
+export async function run(file: string, onLoaded: () => void): Promise<ExitCode> {
   // Listened to from the start: to process 1 of a container a signal that nobody handles does nothing.
   const interrupted = Promise.withResolvers<undefined>();
   let onSignal = (signal: NodeJS.Signals): void => {
@@ -49,6 +50,7 @@ export async function run(file: string): Promise<ExitCode> {
   const running = await Promise.race([start(file), interrupted.promise]);
   if (running === undefined) return 0;
   const { sidecar, log, destination, text } = running;
+  void sidecar.loaded.then(onLoaded);
   onHangUp = () => void sidecar.reload("SIGHUP");
   void hangUp.promise.then(onHangUp);
   const unwatch = watchConfig(file, text, sidecar);
