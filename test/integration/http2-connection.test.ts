@@ -279,6 +279,29 @@ test("a peer that resets streams as fast as it opens them is thrown out", async 
   assert.equal(reason, "protocol_error");
 });
 
+test("a peer that makes us reset its streams as fast as it opens them is thrown out too", async (t) => {
+  const origin = await httpOrigin(t);
+  const { watch, running } = await setting(t, origin.url);
+  const peer = await FramePeer.connect(t, running.inbound);
+  // CVE-2025-8671: a window that overflows is an error of its stream, so the reset is ours.
+  const provoke = (stream: number): void =>
+    peer.send(
+      frame(FRAME.headers, END_HEADERS, stream, hpack(GET)),
+      frame(FRAME.window, 0, stream, uint32(0x7fffffff)),
+    );
+  provoke(1);
+  assert.equal(await peer.reset(1), http2.constants.NGHTTP2_FLOW_CONTROL_ERROR);
+  let stream = 3;
+  for (let round = 0; round < 100 && !peer.peer.ended; round++) {
+    for (let index = 0; index < 50; index++, stream += 2) provoke(stream);
+    await new Promise((resolve) => setImmediate(resolve));
+  }
+  await peer.peer.untilEnd();
+  const { type } = peer.frames.at(-1)!;
+  assert.equal(type, FRAME.goaway);
+  await watch.closedOn("downstream");
+});
+
 test("floods of settings and pings, and frames that are wrong, end the connection and nothing else", async (t) => {
   const origin = await httpOrigin(t);
   const { watch, running, session } = await setting(t, origin.url);
