@@ -129,13 +129,13 @@ export default definePlugin({
     const refused = new Map<Connection, Refusal>();
 
     let unreported = 0;
-    let nextReportEpochMs = 0;
+    let nextReportAtMs = 0;
 
     function report(limit: Refusal["limit"], connection: Connection): void {
       unreported++;
-      const nowEpochMs = Date.now();
-      if (nowEpochMs < nextReportEpochMs) return;
-      nextReportEpochMs = nowEpochMs + REPORT_INTERVAL_MS;
+      const nowMs = performance.now();
+      if (nowMs < nextReportAtMs) return;
+      nextReportAtMs = nowMs + REPORT_INTERVAL_MS;
       log.warn(
         { limit, remoteAddress: connection.remoteAddress, admitted, refused: unreported },
         `connection refused: ${limit} is ${config[limit]}; ${unreported} refused since the last such line`,

@@ -118,7 +118,8 @@ let dateAtMs = 0;
 /** The date for `Date`, made anew once a second. */
 function httpDate(): string {
   const nowMs = Date.now();
-  if (nowMs - dateAtMs >= 1000) {
+  // The clock may have been set back.
+  if (nowMs - dateAtMs >= 1000 || nowMs < dateAtMs) {
     dateAtMs = nowMs - (nowMs % 1000);
     dateText = new Date(nowMs).toUTCString();
   }
