@@ -178,8 +178,10 @@ export default definePlugin({
         const key = addressKey(connection.remoteAddress, config.ipv6Prefix);
         const ofAddress = admittedByAddress.get(key) ?? 0;
         // The caller's own limit first: it says more than that we are full.
-        if (ofAddress >= maxPerAddress) return refuse(connection, overAddress);
-        if (admitted >= maxConnections) return refuse(connection, overTotal);
+        // One that is in use, and only new to this instance, was admitted when it opened.
+        const isNew = connection.exchanges === 0;
+        if (isNew && ofAddress >= maxPerAddress) return refuse(connection, overAddress);
+        if (isNew && admitted >= maxConnections) return refuse(connection, overTotal);
 
         admitted++;
         admittedByAddress.set(key, ofAddress + 1);

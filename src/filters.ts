@@ -37,6 +37,8 @@ export class Filters {
   /** The same in every chain: they only look on, and what they have counted and begun must not end with a reload. */
   readonly #observers: readonly ChainLink[];
   readonly #accessLog: ChainLink;
+  /** By plugin, for every instance of it: the log keeps each logger that was ever made from it. */
+  readonly #logs = new Map<string, PinoLogger>();
 
   constructor(options: FiltersOptions) {
     const { direction, telemetry, log } = options;
@@ -85,12 +87,14 @@ export class Filters {
   }
 
   #context(plugin: string, service: string, config: unknown): PluginContext<unknown> {
-    const { direction, log, connections } = this.#options;
+    const { direction, connections } = this.#options;
+    const log = this.#logs.get(plugin) ?? this.#options.log.child({ plugin });
+    this.#logs.set(plugin, log);
     return {
       config,
       direction,
       service,
-      log: log.child({ plugin }),
+      log,
       connections,
       countConnections: (side: Side) => connections.count(side),
     };

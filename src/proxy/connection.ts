@@ -112,7 +112,7 @@ export class ProxyConnection implements Connection {
   #chain: Chain | undefined;
   #run: ConnectionRun = new ConnectionRun(undefined, undefined);
   /** Runs of chains before, for as long as exchanges that began with them go on. Mostly there are none. */
-  #olderRuns: ConnectionRun[] = NO_RUNS;
+  #olderRuns: readonly ConnectionRun[] = NO_RUNS;
   readonly #defaultIdleTimeoutMs: number;
   /** For how long it is kept whatever new filters say: the peer was told so, or could think so. */
   #promisedIdleMs = 0;
@@ -243,11 +243,6 @@ export class ProxyConnection implements Connection {
     this.#run = chain.connection(this, before);
     this.#isChangingChain = false;
     if (probes !== undefined && this.#tcpKeepAlive === undefined) this.tcpKeepAlive = undefined;
-  }
-
-  /** Chains before {@link chain} whose hooks are not closed yet, because it was carrying something. */
-  get olderChains(): readonly Chain[] {
-    return this.#olderRuns.map((run) => run.chain).filter((chain) => chain !== undefined);
   }
 
   /** Closes the hooks of chains before, but for those in which exchanges still run. */
@@ -424,7 +419,7 @@ export class ProxyConnection implements Connection {
 }
 
 const REQUEST_TIMEOUTS: RequestTimeouts = { headMs: 60_000, requestMs: Number.POSITIVE_INFINITY };
-const NO_RUNS: ConnectionRun[] = [];
+const NO_RUNS: readonly ConnectionRun[] = [];
 const NO_CHAINS: ReadonlySet<Chain> = new Set();
 
 function keepAliveDefaults(idleTimeoutMs: number): KeepAlive {

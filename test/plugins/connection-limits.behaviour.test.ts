@@ -244,3 +244,25 @@ async function queued({ sidecar }: TestSidecar, count: number): Promise<void> {
   const waiting = () => [...sidecar.view.pools()].reduce((sum, pool) => sum + pool.queued, 0);
   while (waiting() !== count) await new Promise((resolve) => setImmediate(resolve));
 }
+
+test("a reload that lowers maxConnections keeps the connections in use, and counts them", async (t) => {
+  const origin = await rawOrigin(t, ({ socket }) => void socket.write(OK));
+  const limited = (maxConnections: number) => ({
+    upstream: origin.url,
+    plugins: [{ use: "connection-limits", config: { maxConnections } }],
+  });
+  const sidecar = await testSidecar(t, limited(3));
+  const kept = [await RawPeer.connect(t, sidecar.inbound), await RawPeer.connect(t, sidecar.inbound)];
+  for (const peer of kept) assert.match(await ask(peer), /^HTTP\/1\.1 200 /);
+  assert.equal((await sidecar.reload(limited(1))).result, "applied");
+  for (const peer of kept) assert.match(await ask(peer), /^HTTP\/1\.1 200 /);
+  const further = await RawPeer.connect(t, sidecar.inbound);
+  await assertRefused(further, await ask(further), 503);
+  // Room for one comes when both have gone.
+  for (const peer of kept) {
+    peer.socket.end();
+    await peer.untilEnd();
+  }
+  const later = await RawPeer.connect(t, sidecar.inbound);
+  assert.match(await ask(later), /^HTTP\/1\.1 200 /);
+});
