@@ -9,7 +9,7 @@ import { type PageResult, WAYS } from "./pages.ts";
 
 const WIDTH = 760;
 const MARGIN = 16;
-const LABEL_WIDTH = 250;
+const LABEL_WIDTH = 262;
 const VALUE_WIDTH = 80;
 const BAR_HEIGHT = 18;
 const ROW_HEIGHT = 24;
@@ -57,9 +57,11 @@ function bar({ way, measuredMs, expectedMs }: PageResult, label: string, y: numb
 const BIN_MS = 500;
 const PANEL_HEIGHT = 70;
 
-/** Handshakes in each half second after the restart: a panel for each case, all on one scale. */
+/** Handshakes in each half second after the sidecars restarted: a panel for each case, all on one scale. */
 export function fleetChart(results: readonly FleetResult[], windowMs: number): string {
-  const bins = results.map(({ handshakesAtMs }) => {
+  // Attempts that are refused would make the others invisible.
+  const shown = results.filter(({ restart }) => restart !== "origin killed");
+  const bins = shown.map(({ handshakesAtMs }) => {
     const counts = new Array<number>(Math.ceil(windowMs / BIN_MS)).fill(0);
     for (const atMs of handshakesAtMs) {
       const at = Math.floor(atMs / BIN_MS);
@@ -72,7 +74,7 @@ export function fleetChart(results: readonly FleetResult[], windowMs: number): s
   const width = (WIDTH - 2 * MARGIN - axis) / (windowMs / BIN_MS);
   const parts: string[] = [];
   let y = MARGIN;
-  for (const [index, { name }] of results.entries()) {
+  for (const [index, { name }] of shown.entries()) {
     parts.push(title(name.replaceAll("`", ""), y));
     const base = y + TITLE_HEIGHT + PANEL_HEIGHT;
     const left = MARGIN + axis;

@@ -114,12 +114,13 @@ function natTable(results: readonly NatResult[], { giveUpAfterMs }: NatTimes): s
 
 function fleetTable(results: readonly FleetResult[]): string {
   return table(
-    ["restart", "connections kept", "handshakes", "most in one second", "exchanges", "failed"],
-    results.map(({ name, kept, handshakesAtMs, mostInOneSecond, exchanges, failures }) => [
+    ["restart", "connections kept", "handshakes", "most in one second", "and afterwards", "exchanges", "failed"],
+    results.map(({ name, kept, handshakesAtMs, mostInOneSecond, mostInOneSecondAfterwards, exchanges, failures }) => [
       name,
       String(kept),
       String(handshakesAtMs.length),
       String(mostInOneSecond),
+      String(mostInOneSecondAfterwards),
       exchanges.toLocaleString("en"),
       Object.entries(failures)
         .map(([how, times]) => `${times} (${how})`)

@@ -14,7 +14,7 @@ import { fleetChart, pagesChart } from "./charts.ts";
 import { type LabResult, labReport, withReport } from "./document.ts";
 import { FLEET, FLEET_CASES, type FleetResult, QUICK_FLEET, restartFleet } from "./fleet.ts";
 import { ORIGIN_NAME, type Place } from "./hosts.ts";
-import { crossNat, NAT_TIMES, QUICK_NAT_TIMES } from "./nat.ts";
+import { crossNat, NAT_TIMES, type NatResult, QUICK_NAT_TIMES } from "./nat.ts";
 import { ADDRESSES, HERE, whyNot } from "./network.ts";
 import { loadPages, type PageResult } from "./pages.ts";
 
@@ -74,6 +74,7 @@ async function measure(
       rttMs,
       resources: quick ? [12] : [3, 30],
       atOnce: [1, 6],
+      exact: !quick,
       signal,
       problem,
       done(page) {
@@ -82,28 +83,38 @@ async function measure(
         say(`${what}: ${measuredMs.toFixed(1)} ms; round trips ${expectedMs} ms; ${page.handshakes} connections`);
       },
     });
-  for (const rttMs of quick ? QUICK_RTTS_MS : RTTS_MS) pages.push(...(await atRtt(rttMs)));
+  const loadAll = async () => {
+    for (const rttMs of quick ? QUICK_RTTS_MS : RTTS_MS) pages.push(...(await atRtt(rttMs)));
+  };
 
   const natTimes = quick ? QUICK_NAT_TIMES : NAT_TIMES;
-  const nat = await crossNat(place, natTimes, signal, problem);
-  for (const { name, secondMs, handshakes } of nat) {
-    say(
-      `NAT, ${name}: ${secondMs === undefined ? "no answer" : `${secondMs.toFixed(1)} ms`}; ${handshakes} connections`,
-    );
-  }
+  let nat: readonly NatResult[] = [];
+  const crossAll = async () => {
+    nat = await crossNat(place, natTimes, signal, problem);
+    for (const { name, secondMs, handshakes } of nat) {
+      const took = secondMs === undefined ? "no answer" : `${secondMs.toFixed(1)} ms`;
+      say(`NAT, ${name}: ${took}; ${handshakes} connections`);
+    }
+  };
 
   const fleetSize = quick ? QUICK_FLEET : FLEET;
   const fleet: FleetResult[] = [];
-  for (const each of FLEET_CASES) {
-    // Too long for the short form.
-    if (quick && each.age !== undefined) continue;
-    signal.throwIfAborted();
-    const restarted = await restartFleet(place, fleetSize, each, signal, problem);
-    const { name, handshakesAtMs, mostInOneSecond, failures } = restarted;
-    say(`Fleet, ${name}: ${handshakesAtMs.length} handshakes, most in one second ${mostInOneSecond}`);
-    if (Object.keys(failures).length > 0) say(`  failed: ${JSON.stringify(failures)}`);
-    fleet.push(restarted);
-  }
+  const restartAll = async () => {
+    for (const each of FLEET_CASES) {
+      // Too long for the short form.
+      if (quick && each.age !== undefined) continue;
+      signal.throwIfAborted();
+      const restarted = await restartFleet(place, fleetSize, each, signal, problem);
+      const { name, handshakesAtMs, mostInOneSecond, failures } = restarted;
+      const failed = Object.keys(failures).length === 0 ? "" : `; failed: ${JSON.stringify(failures)}`;
+      say(`Fleet, ${name}: ${handshakesAtMs.length} handshakes, most in one second ${mostInOneSecond}${failed}`);
+      fleet.push(restarted);
+    }
+  };
+
+  // One after the other where time is measured.
+  if (quick) await Promise.all([loadAll(), crossAll(), restartAll()]);
+  else for (const stage of [loadAll, crossAll, restartAll]) await stage();
 
   const { cpu, cores, kernel, node } = describeMachine();
   const machine = `${cpu}, ${cores} cores; ${kernel}, Node.js ${node}`;
