@@ -4,6 +4,7 @@
  * @module
  */
 import type { HeaderField, HeaderList, KeepAliveHint } from "../plugin/api.ts";
+import { TOKEN, VALUE } from "./grammar/characters.ts";
 
 /** Fields that Holdfast alone writes; plugins state intent instead. */
 const CORE_OWNED: ReadonlySet<string> = new Set([
@@ -71,10 +72,6 @@ const FORBIDDEN_TRAILERS: ReadonlySet<string> = new Set([
   "tracestate",
 ]);
 
-const TOKEN = /^[!#$%&'*+\-.^_`|~0-9A-Za-z]+$/;
-// biome-ignore lint/suspicious/noControlCharactersInRegex: control characters are what it looks for
-const BAD_VALUE = /[\x00-\x08\x0a-\x1f\x7f\u0100-\uffff]/;
-
 /** Whether Holdfast alone writes this field. */
 export function isCoreOwned(name: string): boolean {
   return CORE_OWNED.has(name.toLowerCase());
@@ -82,7 +79,8 @@ export function isCoreOwned(name: string): boolean {
 
 /** Whether the text is a `token` (RFC 9110 §5.6.2): a method or a field name. */
 export function isToken(text: string): boolean {
-  return TOKEN.test(text);
+  for (let at = 0; at < text.length; at++) if (TOKEN[text.charCodeAt(at)] !== 1) return false;
+  return text !== "";
 }
 
 /**
@@ -90,7 +88,8 @@ export function isToken(text: string): boolean {
  * not fit a byte is refused, because written as latin1 it turns into another byte: U+010A into a line feed.
  */
 export function isFieldValue(text: string): boolean {
-  return !BAD_VALUE.test(text);
+  for (let at = 0; at < text.length; at++) if (VALUE[text.charCodeAt(at)] !== 1) return false;
+  return true;
 }
 
 /** Of lines that are still text, four numbers each: where the name begins and ends, where the value begins and ends. */
@@ -104,8 +103,8 @@ export class FieldList implements HeaderList {
   #flat: string[] | null;
   #text: string;
   readonly #offsets: Offsets;
-  /** Lines added to the text, each with its CRLF. */
-  #added = "";
+  /** What was added behind the text, name and value in turn; `null`: nothing. */
+  #added: string[] | null = null;
 
   /** @param flat - names and values in turn; used, not copied. `null`: the lines are text */
   constructor(flat: string[] | null = [], text = "", offsets: Offsets = NO_OFFSETS) {
@@ -114,7 +113,11 @@ export class FieldList implements HeaderList {
     this.#offsets = offsets;
   }
 
-  /** Lines that are still text: look-ups read it, and only a change of one of them takes it apart. */
+  /**
+   * Lines that are still text: look-ups read it, and only a change in the middle of it takes it apart.
+   *
+   * @param offsets - used, not copied
+   */
   static ofText(text: string, offsets: Offsets): FieldList {
     return new FieldList(null, text, offsets);
   }
@@ -126,14 +129,10 @@ export class FieldList implements HeaderList {
 
   /** Every line with its CRLF, as it goes on the wire. */
   toText(): string {
-    let out = "";
-    if (this.#flat !== null) {
-      const flat = this.#flat;
-      for (let at = 0; at < flat.length; at += 2) out += `${flat[at]}: ${flat[at + 1]}\r\n`;
-      return out;
-    }
+    if (this.#flat !== null) return linesOf(this.#flat);
     const text = this.#text;
     const offsets = this.#offsets;
+    let out = "";
     // Neighbouring lines go as one piece.
     for (let at = 0; at < offsets.length; ) {
       const start = offsets[at]!;
@@ -145,74 +144,74 @@ export class FieldList implements HeaderList {
       }
       out += text.slice(start, end);
     }
-    return this.#added === "" ? out : out + this.#added;
+    return this.#added === null ? out : out + linesOf(this.#added);
   }
 
   get size(): number {
-    return this.#flat === null && this.#added === "" ? this.#offsets.length / 4 : this.flat.length / 2;
+    if (this.#flat !== null) return this.#flat.length / 2;
+    return this.#offsets.length / 4 + (this.#added === null ? 0 : this.#added.length / 2);
   }
 
   get(name: string): string | undefined {
-    if (this.#flat === null && this.#added === "") {
-      const at = this.#seek(name);
-      return at === -1 ? undefined : this.#text.slice(this.#offsets[at + 2]!, this.#offsets[at + 3]!);
-    }
-    const at = this.#find(name.toLowerCase());
-    return at === -1 ? undefined : this.flat[at + 1];
+    if (this.#flat !== null) return valueIn(this.#flat, name);
+    const at = this.#seek(name);
+    if (at !== -1) return this.#valueAt(at);
+    return this.#added === null ? undefined : valueIn(this.#added, name);
   }
 
   getAll(name: string): string[] {
     const values: string[] = [];
-    if (this.#flat === null && this.#added === "") {
-      const offsets = this.#offsets;
-      for (let at = this.#seek(name); at !== -1; at = this.#seek(name, at + 4)) {
-        values.push(this.#text.slice(offsets[at + 2]!, offsets[at + 3]!));
-      }
-      return values;
+    if (this.#flat === null) {
+      for (let at = this.#seek(name); at !== -1; at = this.#seek(name, at + 4)) values.push(this.#valueAt(at));
     }
-    const wanted = name.toLowerCase();
-    for (let at = this.#find(wanted); at !== -1; at = this.#find(wanted, at + 2)) values.push(this.flat[at + 1]!);
+    const rest = this.#flat ?? this.#added;
+    if (rest === null) return values;
+    for (let at = find(rest, name); at !== -1; at = find(rest, name, at + 2)) values.push(rest[at + 1]!);
     return values;
   }
 
   has(name: string): boolean {
-    if (this.#flat !== null) return this.#find(name.toLowerCase()) !== -1;
-    return this.#seek(name) !== -1 || this.#isAdded(name);
+    if (this.#flat !== null) return find(this.#flat, name) !== -1;
+    return this.#seek(name) !== -1 || (this.#added !== null && find(this.#added, name) !== -1);
   }
 
   set(name: string, value: string): void {
-    this.#assertWritable(name, value);
+    assertWritable(name, value);
     this.write(name, value);
   }
 
   append(name: string, value: string): void {
-    this.#assertWritable(name, value);
-    if (this.#flat === null) this.#added += `${name}: ${value}\r\n`;
-    else this.#flat.push(name, value);
+    assertWritable(name, value);
+    this.#add(name, value);
   }
 
   delete(name: string): boolean {
-    this.#assertWritable(name, "");
+    assertWritable(name, "");
     return this.remove(name);
   }
 
   /** `set` for core: no field is reserved, nothing is checked. */
   write(name: string, value: string): void {
     if (this.#flat === null && this.#writeText(name, value)) return;
-    const wanted = name.toLowerCase();
-    const at = this.#find(wanted);
+    const { flat } = this;
+    const at = find(flat, name);
     if (at === -1) {
-      this.flat.push(name, value);
+      flat.push(name, value);
       return;
     }
-    this.flat[at + 1] = value;
-    this.#removeFrom(wanted, at + 2);
+    flat[at + 1] = value;
+    removeFrom(flat, name, at + 2);
   }
 
   /** `delete` for core. */
   remove(name: string): boolean {
-    if (this.#flat === null && !this.has(name)) return false;
-    return this.#removeFrom(name.toLowerCase(), 0);
+    if (this.#flat !== null) return removeFrom(this.#flat, name, 0);
+    let removed = false;
+    for (let at = this.#seek(name); at !== -1; at = this.#seek(name, at)) {
+      this.#offsets.splice(at, 4);
+      removed = true;
+    }
+    return (this.#added !== null && removeFrom(this.#added, name, 0)) || removed;
   }
 
   /** Removes every line whose name, in lower case, passes. */
@@ -238,32 +237,41 @@ export class FieldList implements HeaderList {
     for (let at = 0; at < offsets.length; at += 4) {
       flat.push(text.slice(offsets[at]!, offsets[at + 1]!), text.slice(offsets[at + 2]!, offsets[at + 3]!));
     }
-    for (const line of this.#added.split("\r\n")) {
-      const colon = line.indexOf(": ");
-      if (colon !== -1) flat.push(line.slice(0, colon), line.slice(colon + 2));
-    }
+    if (this.#added !== null) flat.push(...this.#added);
     this.#flat = flat;
     return flat;
   }
 
+  #add(name: string, value: string): void {
+    if (this.#flat !== null) this.#flat.push(name, value);
+    else if (this.#added === null) this.#added = [name, value];
+    else this.#added.push(name, value);
+  }
+
   /** `write` without taking the text apart; tells whether it could be done. */
   #writeText(name: string, value: string): boolean {
-    if (this.#isAdded(name)) return false;
     const at = this.#seek(name);
     if (at === -1) {
-      this.#added += `${name}: ${value}\r\n`;
+      const added = this.#added === null ? -1 : find(this.#added, name);
+      if (added === -1) {
+        this.#add(name, value);
+      } else {
+        this.#added![added + 1] = value;
+        removeFrom(this.#added!, name, added + 2);
+      }
       return true;
     }
     const start = this.#offsets[at + 2]!;
     const end = this.#offsets[at + 3]!;
     // A value of another length would move all that follows.
     if (end - start !== value.length || this.#seek(name, at + 4) !== -1) return false;
+    if (this.#added !== null) removeFrom(this.#added, name, 0);
     this.#text = this.#text.slice(0, start) + value + this.#text.slice(end);
     return true;
   }
 
-  #isAdded(name: string): boolean {
-    return this.#added !== "" && `\r\n${this.#added.toLowerCase()}`.includes(`\r\n${name.toLowerCase()}:`);
+  #valueAt(at: number): string {
+    return this.#text.slice(this.#offsets[at + 2]!, this.#offsets[at + 3]!);
   }
 
   /** Index in the offsets of the first line with this name at or after `from`, −1 if there is none. */
@@ -276,26 +284,43 @@ export class FieldList implements HeaderList {
     }
     return -1;
   }
+}
 
-  #find(wanted: string, from = 0): number {
-    const { flat } = this;
-    for (let at = from; at < flat.length; at += 2) {
-      const name = flat[at]!;
-      if (name.length === wanted.length && name.toLowerCase() === wanted) return at;
-    }
-    return -1;
+/** Lines as they go on the wire, of names and values in turn. */
+export function linesOf(flat: readonly string[]): string {
+  let text = "";
+  for (let at = 0; at < flat.length; at += 2) text += `${flat[at]}: ${flat[at + 1]}\r\n`;
+  return text;
+}
+
+/** Index of the first name in any case at or after `from`, −1 if there is none. */
+function find(flat: readonly string[], wanted: string, from = 0): number {
+  for (let at = from; at < flat.length; at += 2) {
+    const name = flat[at]!;
+    if (name === wanted || (name.length === wanted.length && sameName(name, 0, wanted))) return at;
   }
+  return -1;
+}
 
-  #removeFrom(wanted: string, from: number): boolean {
-    let removed = false;
-    for (let at = this.#find(wanted, from); at !== -1; at = this.#find(wanted, at)) {
-      this.flat.splice(at, 2);
-      removed = true;
-    }
-    return removed;
+function valueIn(flat: readonly string[], name: string): string | undefined {
+  const at = find(flat, name);
+  return at === -1 ? undefined : flat[at + 1];
+}
+
+function removeFrom(flat: string[], name: string, from: number): boolean {
+  let removed = false;
+  for (let at = find(flat, name, from); at !== -1; at = find(flat, name, at)) {
+    flat.splice(at, 2);
+    removed = true;
   }
+  return removed;
+}
 
-  #assertWritable(name: string, value: string): void {
+/** The last name that plugins were found to be allowed to write: it is nearly always the same. */
+let lastWritable: string | undefined;
+
+function assertWritable(name: string, value: string): void {
+  if (name !== lastWritable) {
     if (isCoreOwned(name)) {
       throw new TypeError(`${name} is written by Holdfast alone; state intent through connection.keepAlive or drain()`);
     }
@@ -303,10 +328,12 @@ export class FieldList implements HeaderList {
       throw new TypeError("Host is sent from the authority of the request head; assign that");
     }
     if (!isToken(name)) throw new TypeError(`not a field name: ${JSON.stringify(name)}`);
-    if (!isFieldValue(value))
-      throw new TypeError(
-        `not a field value for ${name}: it holds control characters, or some beyond latin1; encode them`,
-      );
+    lastWritable = name;
+  }
+  if (!isFieldValue(value)) {
+    throw new TypeError(
+      `not a field value for ${name}: it holds control characters, or some beyond latin1; encode them`,
+    );
   }
 }
 

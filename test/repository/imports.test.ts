@@ -83,7 +83,10 @@ test("only main.ts and commands touch the process: its arguments, environment, s
 
 /** From the lowest to the highest; the first pattern that fits a file says where it belongs. */
 const LAYERS: readonly (readonly [name: string, files: RegExp])[] = [
-  ["ground", /^src\/(?:errors|version|log|log-destination|node-http|node-lazy|proxy\/headers)\.ts$/],
+  [
+    "ground",
+    /^src\/(?:errors|version|log|log-destination|node-http|node-lazy|proxy\/(?:headers|grammar\/characters))\.ts$/,
+  ],
   ["learning", /^src\/learning\/.*\.ts$/],
   ["configuration", /^src\/(?:config\/.*|plugin\/schema)\.ts$/],
   ["plugin host", /^src\/plugin\/.*\.ts$/],

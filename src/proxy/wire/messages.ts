@@ -8,14 +8,14 @@ import type { ProxyConnection } from "../connection.ts";
 import type { LocalResponse, ProxyExchange } from "../exchange.ts";
 import { type ForwardingFields, hostOf, keepAliveValue } from "../forwarding.ts";
 import { takeApart } from "../grammar/head-scanner.ts";
-import { allowedTrailers, isFieldValue, isToken } from "../headers.ts";
+import { allowedTrailers, isFieldValue, isToken, linesOf } from "../headers.ts";
 import type { WireHead } from "./request-parser.ts";
 import type { WireResponseHead } from "./response-parser.ts";
 
 /** Text of the request head for the current attempt. */
 export function requestText(exchange: ProxyExchange, head: WireHead, forwarding: ForwardingFields): string {
   const start = `${head.method} ${head.target} HTTP/1.1\r\n`;
-  if (!head.plain || pluginForwarded(head, forwarding)) return `${start}${lines(exchange.upstreamFields())}\r\n`;
+  if (!head.plain || pluginForwarded(head, forwarding)) return `${start}${linesOf(exchange.upstreamFields())}\r\n`;
 
   if (head.authority === "") head.headers.write("Host", hostOf(exchange.upstream!.origin!));
   else if (head.authority !== head.receivedAuthority) head.headers.write("Host", head.authority);
@@ -53,7 +53,7 @@ export function responseText(
 export function localText(local: LocalResponse, downstream: ProxyConnection): string {
   const { status, headers } = local.head;
   const start = `HTTP/1.1 ${status} ${local.head.reason || (http.STATUS_CODES[status] ?? "")}\r\n`;
-  return start + lines(headers.flat) + connectionText(downstream, local.closes);
+  return start + linesOf(headers.flat) + connectionText(downstream, local.closes);
 }
 
 /** Text of an interim response. It has no body, so nothing in it may tell of one (RFC 9110 §8.6). */
@@ -70,13 +70,7 @@ export function lastChunk(trailer: string): string {
   for (let at = 0; at < flat.length; at += 2) {
     if (isToken(flat[at]!) && isFieldValue(flat[at + 1]!)) valid.push(flat[at]!, flat[at + 1]!);
   }
-  return `0\r\n${lines(allowedTrailers(valid))}\r\n`;
-}
-
-function lines(flat: readonly string[]): string {
-  let text = "";
-  for (let at = 0; at < flat.length; at += 2) text += `${flat[at]}: ${flat[at + 1]}\r\n`;
-  return text;
+  return `0\r\n${linesOf(allowedTrailers(valid))}\r\n`;
 }
 
 /** `Connection` and `Keep-Alive`, and the empty line. */
