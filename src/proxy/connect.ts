@@ -46,7 +46,7 @@ export interface SocketReader {
 }
 
 /** One read of any plain socket; what is read is consumed or copied before the next. */
-const SHARED_BYTES = Buffer.allocUnsafeSlow(65_536);
+export const SHARED_BYTES: Buffer = Buffer.allocUnsafeSlow(65_536);
 
 /** Ports of this sidecar that must not be reached through it, and what is there. */
 export type OwnPorts = ReadonlyMap<number, "admin" | "outbound">;

@@ -26,6 +26,7 @@ import type {
   TcpKeepAlive,
 } from "../plugin/api.ts";
 import { type Chain, ConnectionRun } from "../plugin/chain.ts";
+import type { SharedReads } from "./accepted-socket.ts";
 import { plainAddress } from "./address.ts";
 import { lastClock, readClock } from "./clock.ts";
 import type { SocketReader } from "./connect.ts";
@@ -48,6 +49,8 @@ export interface ConnectionOptions {
   readonly backend?: Backend | undefined;
   /** Upstream: who reads the socket; `undefined`: it is read as a stream. */
   readonly reader?: SocketReader | undefined;
+  /** Downstream: where to take what is read; `undefined`: it is read as a stream. */
+  readonly reads?: SharedReads | undefined;
   /** Default idle limit, in milliseconds. */
   readonly idleTimeoutMs: number;
 }
@@ -68,6 +71,7 @@ export class ProxyConnection implements Connection {
   readonly backend: Backend | undefined;
   setup: ConnectionSetup;
   readonly reader: SocketReader | undefined;
+  readonly reads: SharedReads | undefined;
   readonly keepAlive: KeepAlive;
   readonly requestTimeouts: RequestTimeouts = { ...REQUEST_TIMEOUTS };
   protocol: Protocol;
@@ -126,6 +130,7 @@ export class ProxyConnection implements Connection {
     this.protocol = options.protocol;
     this.setup = options.setup;
     this.reader = options.reader;
+    this.reads = options.reads;
     this.origin = options.origin;
     this.backend = options.backend;
     this.secure = options.secure ?? (socket as Partial<TLSSocket>).encrypted === true;

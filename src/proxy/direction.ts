@@ -10,6 +10,7 @@ import { HoldfastError } from "../errors.ts";
 import type { Learning } from "../learning/learning.ts";
 import type { Direction, Logger } from "../plugin/api.ts";
 import type { Chain } from "../plugin/chain.ts";
+import { sharedSocket } from "./accepted-socket.ts";
 import type { OwnPorts } from "./connect.ts";
 import { ProxyConnection } from "./connection.ts";
 import type { ExchangeSurroundings } from "./exchange.ts";
@@ -260,12 +261,16 @@ export class ProxyDirection {
     await chain.close();
   }
 
-  #accept(socket: Socket): void {
+  #accept(accepted: Socket): void {
     const termination = this.#termination;
+    // What is read of a socket under TLS is not what was sent on it.
+    const shared = this.#forwarder.name === "wire" && termination === undefined ? sharedSocket(accepted) : undefined;
+    const socket = shared?.socket ?? accepted;
     const connection = new ProxyConnection({
       direction: this.name,
       side: "downstream",
       socket,
+      reads: shared?.reads,
       secure: termination !== undefined,
       protocol: "http/1.1",
       setup: {

@@ -31,6 +31,8 @@ import { type ResponseSink, WireUpstream } from "./upstream.ts";
 const MAX_WAITING_BYTES = 65_536;
 /** Kept pieces of a request body that are put together: tiny ones cost far more than their bytes. */
 const MAX_KEPT_PIECES = 128;
+/** A head up to here is taken as it was read; a longer one is copied first. */
+const MAX_ORDINARY_HEAD_BYTES = 8192;
 /** Empty lines before a request line that are skipped. */
 const MAX_EMPTY_LINES = 4;
 /** Up to here a request body goes into one write with its head. */
@@ -103,13 +105,45 @@ export class Lane implements Steps, ResponseSink {
     this.#around = host.around;
     this.#socket = connection.socket;
     connection.noteBytesRead = false;
-    this.#socket.on("data", this.#onBytes);
+    if (connection.reads === undefined) this.#socket.on("data", this.#onBytes);
+    else connection.reads.read = this.#onRead;
     this.#socket.on("drain", this.#onDrain);
     this.#socket.on("end", this.#onEnd);
     this.#socket.on("close", this.#onClose);
   }
 
   // ---- reading requests
+
+  /** Bytes in memory that is read into again afterwards. */
+  readonly #onRead = (bytes: Buffer, length: number): boolean => {
+    if (!this.#takeOnlyHead(bytes, length)) this.#onBytes(Buffer.from(bytes.subarray(0, length)));
+    return true;
+  };
+
+  /**
+   * The ordinary case, for which nothing needs to be kept: all that was read is one head.
+   *
+   * @returns whether it was one and was taken
+   */
+  #takeOnlyHead(bytes: Buffer, length: number): boolean {
+    const { connection } = this;
+    if (length > MAX_ORDINARY_HEAD_BYTES || connection.state !== "idle" || connection.exchanges === 0) return false;
+    if (this.#waiting !== undefined || this.#body !== "none" || this.#over || this.#socket.writableNeedDrain)
+      return false;
+    const text = bytes.toString("latin1", 0, length);
+    if (text.indexOf("\r\n\r\n") !== length - 4 || METHOD[text.charCodeAt(0)] !== 1) return false;
+    readClock();
+    let head: WireHead;
+    try {
+      head = parseRequestHead(text, this.#around.generation.limits, connection.secure);
+    } catch {
+      return false;
+    }
+    if (head.form === "authority" || passesUpgrade(head)) return false;
+    this.#begin(head, bytes, length, length);
+    this.#flow();
+    return true;
+  }
 
   readonly #onBytes = (bytes: Buffer): void => {
     readClock();
@@ -220,7 +254,7 @@ export class Lane implements Steps, ResponseSink {
       this.#host.handOver(this.connection, bytes.subarray(start), "http/1.1");
       return -1;
     }
-    return this.#begin(head, bytes, end + 4);
+    return this.#begin(head, bytes, end + 4, bytes.length);
   }
 
   /** @returns whether these bytes are not, or not yet, a request: they are the HTTP/2 preface, or may become it */
@@ -240,7 +274,7 @@ export class Lane implements Steps, ResponseSink {
     }
   }
 
-  #begin(head: WireHead, bytes: Buffer, bodyStart: number): number {
+  #begin(head: WireHead, bytes: Buffer, bodyStart: number, length: number): number {
     const { framing } = head;
     this.connection.protocol = head.version === "1.0" ? "http/1.0" : "http/1.1";
     const exchange = new ProxyExchange(this.#around, this.connection, head, "http");
@@ -263,7 +297,7 @@ export class Lane implements Steps, ResponseSink {
       this.#kept = [];
       this.#keptBytes = 0;
       this.#isAdmitted = false;
-      if (at < bytes.length) at = this.#takeBody(bytes, at);
+      if (at < length) at = this.#takeBody(bytes, at);
     }
     this.#isAdmitted = true;
     exchange.admit();
@@ -640,7 +674,8 @@ export class Lane implements Steps, ResponseSink {
     this.connection.noteBytesRead = true;
     this.connection.bytesReadWhenIdle = this.connection.bytesRead;
     this.#socket.pause();
-    this.#socket.off("data", this.#onBytes);
+    if (this.connection.reads === undefined) this.#socket.off("data", this.#onBytes);
+    else this.connection.reads.read = undefined;
     this.#socket.off("drain", this.#onDrain);
     this.#socket.off("end", this.#onEnd);
     this.#socket.off("close", this.#onClose);
