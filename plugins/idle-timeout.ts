@@ -41,6 +41,16 @@ export default definePlugin({
       "How much earlier than announced an upstream's connection is left: a server that says `timeout=60` is left at 55 s. For short times it is at most a fifth of them, but half a second where that is more, and never more than half: `timeout=5` is left at 4 s, `timeout=1` at 0.5 s. It must be more than one round trip. 0s leaves exactly at the announced time, which loses races.",
       { max: "1h" },
     ),
+    learn: {
+      default: true,
+      format: Boolean,
+      doc: "Whether connections to an upstream are also left before the idle limit that was learned from its closes, less a margin for doubt and the way there. When false, configuration and announcement alone decide; what was learned still shows in `GET /origins` and the metrics, and a request that must not be sent twice still gets a fresh connection where an idle one is in doubt.",
+    },
+    canaries: {
+      default: 1,
+      format: "nat",
+      doc: "How many idle connections per upstream may be left alone beyond the learned limit, at a time, to see when the upstream closes them. They carry no request, and stay no longer than the other limits say. They make what was learned more exact, and find out when an upstream keeps connections longer than it did. 0 does without: then a limit is tried out again, with requests that may be repeated, after 12 hours without a close.",
+    },
     underLoad: {
       connections: {
         default: 0,
@@ -54,7 +64,7 @@ export default definePlugin({
     },
   },
   setup(context) {
-    const { downstream, upstream, margin, underLoad } = context.config;
+    const { downstream, upstream, margin, learn, canaries, underLoad } = context.config;
 
     function isUnderLoad(side: Side): boolean {
       return underLoad.connections > 0 && context.countConnections(side) > underLoad.connections;
@@ -67,8 +77,12 @@ export default definePlugin({
     }
 
     return {
+      pool(pool) {
+        pool.canaries = learn ? canaries : 0;
+      },
       connection(connection) {
         limit(connection);
+        connection.keepAlive.heedLearned = learn;
         const apply = () => limit(connection);
         if (connection.side === "downstream") {
           return {

@@ -82,7 +82,8 @@ function describe(connection: Connection): object {
     hint: hint === undefined ? null : { timeoutMs: hint.timeoutMs ?? null, maxRequests: hint.maxRequests ?? null },
     keepAlive: {
       enabled: keepAlive.enabled,
-      idleTimeoutMs: Math.min(keepAlive.idleTimeoutMs, keepAlive.agreedTimeoutMs),
+      idleTimeoutMs: connection.idleLimitMs,
+      idleTimeoutSource: connection.idleLimitSource,
       maxRequests: keepAlive.maxRequests,
       maxAgeMs: keepAlive.maxAgeMs,
     },
@@ -91,7 +92,8 @@ function describe(connection: Connection): object {
   };
 }
 
-function originText(origin: Origin): string {
+/** `http://host:port`, in lower case. */
+export function originText(origin: Origin): string {
   const host = origin.host.includes(":") ? `[${origin.host}]` : origin.host;
   return `${origin.scheme}://${host}:${origin.port}`.toLowerCase();
 }

@@ -9,6 +9,7 @@ import type { LiveBackend } from "../proxy/backends.ts";
 import { backendBody, parseBackendBody } from "./backend-body.ts";
 import { objectWith } from "./body.ts";
 import { listConnections } from "./connections.ts";
+import { listOrigins } from "./origins.ts";
 import { AdminError, type AdminRequest, type Answer, json, type Route } from "./route.ts";
 import type { LogLevel, ReloadView, SidecarView } from "./view.ts";
 
@@ -49,6 +50,10 @@ export function adminRoutes(view: SidecarView, log: Logger): readonly Route[] {
 
   function connections({ query }: AdminRequest): Answer {
     return json(200, listConnections(view.connections(), query));
+  }
+
+  function origins(): Answer {
+    return json(200, listOrigins(view.origins()));
   }
 
   function getLogLevel(): Answer {
@@ -120,6 +125,7 @@ export function adminRoutes(view: SidecarView, log: Logger): readonly Route[] {
     { method: "GET", path: "/config", audience: "operator", handle: config },
     { method: "GET", path: "/plugins", audience: "operator", handle: plugins },
     { method: "GET", path: "/connections", audience: "operator", handle: connections },
+    { method: "GET", path: "/origins", audience: "operator", handle: origins },
     { method: "GET", path: "/log-level", audience: "operator", handle: getLogLevel },
     { method: "PUT", path: "/log-level", audience: "operator", handle: putLogLevel },
     { method: "POST", path: "/drain", audience: "operator", handle: drain },

@@ -5,6 +5,8 @@
  */
 import type { EffectiveValue } from "../config/load.ts";
 import type { SidecarConfig } from "../config/sidecar-config.ts";
+import type { LearnedOrigin } from "../learning/origin.ts";
+import type { PoolAdvice } from "../learning/pool-size.ts";
 import type { Connection, Direction, Pool } from "../plugin/api.ts";
 import type { Backends } from "../proxy/backends.ts";
 
@@ -49,6 +51,17 @@ export interface MetricsText {
   readonly body: string;
 }
 
+/** The pool of one origin, in one direction. */
+export interface OriginView extends Pool {
+  readonly direction: Direction;
+  readonly open: ReadonlySet<Connection>;
+  /** Connections that are left alone to see when the origin closes them. */
+  readonly watched: number;
+  readonly learned: LearnedOrigin;
+  readonly idleKept: number;
+  readonly advice: PoolAdvice | undefined;
+}
+
 /** The sidecar as the admin API sees it. Everything is read anew for each request. */
 export interface SidecarView {
   readonly service: string;
@@ -63,6 +76,8 @@ export interface SidecarView {
   connections(): Iterable<Connection>;
   /** Pools of both directions. */
   pools(): Iterable<Pool>;
+  /** Pools with what was learned of their origins. */
+  origins(): Iterable<OriginView>;
   /** In the order of the configuration. */
   readonly plugins: readonly PluginView[];
   /** The effective configuration. */

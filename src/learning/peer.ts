@@ -20,6 +20,8 @@ export const TRUSTED_IDLE_MS = 1000;
 
 /** Least margin before a learned limit, in milliseconds: what our own event loop may be late. */
 const LEAST_MARGIN_MS = 3;
+/** How late a busy peer may read what has come, in milliseconds: its own limit it may notice first. */
+const PEER_LATE_MS = 5;
 /** Margin as a part of the limit, and the most that it comes to, in milliseconds. */
 const MARGIN = 0.02;
 const MOST_MARGIN_MS = 1000;
@@ -46,6 +48,28 @@ export function learnedMarginMs({ limitMs, confidence }: IdleEstimate, roundTrip
   return own * (2 - confidence) + roundTripMs;
 }
 
+/** What is sure of a peer. */
+export interface PeerLimits {
+  /** The peer keeps an idle connection at least this long, in milliseconds. */
+  readonly idleTimeoutMs: number | undefined;
+  /** From 0 to 1: how sure that is. */
+  readonly confidence: number;
+  /** When an idle connection is left because of it, in milliseconds. */
+  readonly leaveAfterMs: number | undefined;
+  /** How many requests it takes on one connection. */
+  readonly maxRequests: number | undefined;
+  /** How old it lets a connection become, in milliseconds. */
+  readonly maxAgeMs: number | undefined;
+}
+
+const NO_LIMITS: PeerLimits = {
+  idleTimeoutMs: undefined,
+  confidence: 0,
+  leaveAfterMs: undefined,
+  maxRequests: undefined,
+  maxAgeMs: undefined,
+};
+
 /** One peer: an origin as a whole, or one address of it. */
 export class LearnedPeer {
   /** An idle connection must not be used from this idle age on, in milliseconds; `Infinity`: nothing is known. */
@@ -54,6 +78,8 @@ export class LearnedPeer {
   leaveAfterExchanges = Number.POSITIVE_INFINITY;
   /** The peer ends a connection at this age without a word, in milliseconds; `Infinity`: nothing is known. */
   leaveAfterAgeMs = Number.POSITIVE_INFINITY;
+  /** What is sure, all in one; another object after each change. */
+  known: PeerLimits = NO_LIMITS;
   /** From this idle age on a connection may be closed, in milliseconds. */
   #suspectIdleMs = Number.POSITIVE_INFINITY;
   /** A connection that was seen open beyond this idle age is worth telling of. */
@@ -168,7 +194,8 @@ export class LearnedPeer {
     const { suspicion, tellingMs } = this.#verdict;
     const { limit } = this;
     this.usableIdleMs = limit === undefined ? Number.POSITIVE_INFINITY : usable(limit, roundTripMs);
-    this.#suspectIdleMs = suspicion === undefined ? this.usableIdleMs : usable(suspicion, roundTripMs);
+    const suspectMs = suspicion === undefined ? this.usableIdleMs : usable(suspicion, roundTripMs);
+    this.#suspectIdleMs = Math.max(0, Math.min(this.usableIdleMs, suspectMs) - PEER_LATE_MS);
     this.#tellingMs = tellingMs;
     this.#judgeEnds(nowMs);
   }
@@ -178,6 +205,14 @@ export class LearnedPeer {
     const { requests, ageMs } = this.#ending;
     this.leaveAfterExchanges = unannounced(requests);
     this.leaveAfterAgeMs = unannounced(ageMs) * (1 - MARGIN) - this.#roundTripMs;
+    const { limit } = this;
+    this.known = {
+      idleTimeoutMs: limit?.limitMs,
+      confidence: limit?.confidence ?? 0,
+      leaveAfterMs: limit === undefined ? undefined : this.usableIdleMs,
+      maxRequests: requests?.limit,
+      maxAgeMs: ageMs?.limit,
+    };
   }
 
   #told(evidence: IdleEvidence, nowMs: number): void {

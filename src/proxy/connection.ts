@@ -190,16 +190,7 @@ export class ProxyConnection implements Connection {
   }
 
   get learned(): LearnedLimits | undefined {
-    const { peer } = this;
-    if (peer === undefined) return undefined;
-    const { limit, ending } = peer;
-    return {
-      idleTimeoutMs: limit?.limitMs,
-      confidence: limit?.confidence ?? 0,
-      leaveAfterMs: limit === undefined ? undefined : peer.usableIdleMs,
-      maxRequests: ending.requests?.limit,
-      maxAgeMs: ending.ageMs?.limit,
-    };
+    return this.peer?.known;
   }
 
   /** The chain whose filters it is shown to. */

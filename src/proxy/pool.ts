@@ -186,6 +186,10 @@ export class OriginPool implements Pool {
     return this.#idle.length;
   }
 
+  get direction(): Direction {
+    return this.#options.direction;
+  }
+
   /** What is known of its origin. */
   get learned(): LearnedOrigin {
     return this.#options.learned;

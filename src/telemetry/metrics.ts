@@ -12,6 +12,7 @@ import type {
   ExchangeHooks,
   Failure,
   Filter,
+  IdleLimitSource,
   Origin,
   Outcome,
   PluginFailure,
@@ -66,7 +67,11 @@ class OriginSeries {
   readonly durations = new DurationSeries();
   openActive: NumberSeries | undefined;
   openIdle: NumberSeries | undefined;
-  readonly idleTimeouts: { configured?: NumberSeries | undefined; hint?: NumberSeries | undefined } = {};
+  readonly idleTimeouts: Record<IdleLimitSource, NumberSeries | undefined> = {
+    configured: undefined,
+    hint: undefined,
+    learned: undefined,
+  };
 
   constructor(key: string, attributes: SeriesAttributes) {
     this.key = key;
@@ -259,9 +264,10 @@ class Recorder {
   idleTimeouts(connection: Connection): void {
     this.#idleTimeout(connection, "configured", connection.keepAlive.idleTimeoutMs);
     this.#idleTimeout(connection, "hint", connection.hint?.timeoutMs);
+    this.#idleTimeout(connection, "learned", connection.learned?.idleTimeoutMs);
   }
 
-  #idleTimeout(connection: Connection, source: "configured" | "hint", timeoutMs: number | undefined): void {
+  #idleTimeout(connection: Connection, source: IdleLimitSource, timeoutMs: number | undefined): void {
     const origin = this.origin(connection.origin);
     const known = origin.idleTimeouts[source];
     if (timeoutMs === undefined || timeoutMs === Number.POSITIVE_INFINITY) {

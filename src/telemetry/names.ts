@@ -80,6 +80,8 @@ export const ATTR = {
   connectionConnectMs: "holdfast.connection.connect_ms",
   connectionDnsMs: "holdfast.connection.dns_ms",
   connectionId: "holdfast.connection.id",
+  connectionIdleLimitMs: "holdfast.connection.idle_limit_ms",
+  connectionIdleLimitSource: "holdfast.connection.idle_limit_source",
   connectionIdleMs: "holdfast.connection.idle_ms",
   connectionRequestIndex: "holdfast.connection.request_index",
   connectionRequests: "holdfast.connection.requests",

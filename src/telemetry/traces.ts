@@ -122,6 +122,8 @@ class ExchangeTrace implements ExchangeHooks {
       [ATTR.connectionRequestIndex]: exchange.upstreamIndex,
       [ATTR.connectionAgeMs]: connection.ageMs,
       [ATTR.connectionIdleMs]: exchange.upstreamIdleMs,
+      [ATTR.connectionIdleLimitMs]: Number.isFinite(connection.idleLimitMs) ? connection.idleLimitMs : undefined,
+      [ATTR.connectionIdleLimitSource]: connection.idleLimitSource,
       [ATTR.connectionDnsMs]: reused ? undefined : setup.dnsMs,
       [ATTR.connectionConnectMs]: reused ? undefined : setup.connectMs,
       [ATTR.connectionTlsMs]: reused ? undefined : setup.tlsMs,

@@ -83,7 +83,7 @@ test("a connection is shown with all that is known of it", async (t) => {
         active: 0,
         bytes: { read: 1000, written: 2000 },
         hint: { timeoutMs: 60_000, maxRequests: null },
-        keepAlive: { enabled: true, idleTimeoutMs: 50_000, maxRequests: "off", maxAgeMs: "off" },
+        keepAlive: { enabled: true, idleTimeoutMs: 50_000, idleTimeoutSource: "hint", maxRequests: "off", maxAgeMs: "off" },
         tcpKeepAlive: { enable: true, timeMs: 30_000, intervalMs: 10_000, probes: 3 },
         closeReason: null,
       },

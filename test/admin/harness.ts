@@ -2,7 +2,7 @@
 import { type IncomingHttpHeaders, request } from "node:http";
 import type { TestContext } from "node:test";
 import { type AdminOptions, startAdmin } from "../../src/admin/http.ts";
-import type { MetricsText, SidecarView } from "../../src/admin/view.ts";
+import type { MetricsText, OriginView, SidecarView } from "../../src/admin/view.ts";
 import type { BackendConfig, HostPort } from "../../src/config/sidecar-config.ts";
 import type { Connection, Logger, Pool } from "../../src/plugin/api.ts";
 import { Backends } from "../../src/proxy/backends.ts";
@@ -44,6 +44,12 @@ export class MemorySidecar implements SidecarView {
 
   pools(): Iterable<Pool> {
     return this.openPools;
+  }
+
+  openOrigins: OriginView[] = [];
+
+  origins(): Iterable<OriginView> {
+    return this.openOrigins;
   }
 
   drain(): Promise<unknown> {

@@ -124,6 +124,8 @@ test("an exchange is a SERVER span with a child CLIENT span", () => {
     "holdfast.connection.id": 7,
     "holdfast.connection.request_index": 12,
     "holdfast.connection.age_ms": 9000,
+    "holdfast.connection.idle_limit_ms": 55_000,
+    "holdfast.connection.idle_limit_source": "configured",
     "holdfast.connection.idle_ms": 240,
     "http.response.status_code": 200,
   });
