@@ -1,6 +1,7 @@
 /**
  * Writes the option tables of the docs from the schemas, between `<!-- options -->` and `<!-- /options -->` in the page
- * of each plugin, and between `<!-- options:sidecar -->`, `<!-- rules:sidecar -->` and their ends in configuration.md.
+ * of each plugin, and between `<!-- options:sidecar -->`, `<!-- rules:sidecar -->` and their ends in configuration.md;
+ * and the rules and presets of commands/doctor.md.
  *
  *     npm run docs
  *
@@ -11,6 +12,11 @@ import { fileURLToPath } from "node:url";
 import { asLeaf, asWritten, isLeaf, type Leaf, type SchemaTree, typeName } from "../src/config/leaf.ts";
 import { RULES } from "../src/config/rules.ts";
 import { sidecarSchema } from "../src/config/schema.ts";
+import { RULES as DOCTOR_RULES } from "../src/doctor/diagnose.ts";
+import { shown } from "../src/doctor/finding.ts";
+import type { Side } from "../src/doctor/hop.ts";
+import type { Preset } from "../src/doctor/preset.ts";
+import { PRESETS } from "../src/doctor/presets.ts";
 import type { Plugin } from "../src/plugin/api.ts";
 import { builtInNames } from "../src/plugin/loader.ts";
 
@@ -31,7 +37,8 @@ export async function pages(): Promise<Page[]> {
     const { default: plugin }: { default: Plugin<unknown> } = await import(`../plugins/${name}.ts`);
     return page(`plugins/${name}.md`, { options: optionTable(plugin.config as SchemaTree, { env: false }) });
   });
-  return [configuration, ...(await Promise.all(plugins))];
+  const doctor = page("commands/doctor.md", { "rules:doctor": doctorRuleTable(), "presets:doctor": presetTable() });
+  return [configuration, doctor, ...(await Promise.all(plugins))];
 }
 
 function page(name: string, blocks: Readonly<Record<string, string>>): Page {
@@ -91,6 +98,40 @@ function defaultText(leaf: Leaf): string {
 function ruleTable(): string {
   const head = "| Rule | What must hold |\n| --- | --- |\n";
   return head + RULES.map(({ id, doc }) => `| \`${id}\` | ${doc} |\n`).join("");
+}
+
+function doctorRuleTable(): string {
+  const head = "| Rule | What must hold |\n| --- | --- |\n";
+  return head + DOCTOR_RULES.map(({ name, doc }) => `| \`${name}\` | ${doc} |\n`).join("");
+}
+
+function presetTable(): string {
+  const head = "| Preset | What it is | Incoming connections | Outgoing connections |\n| --- | --- | --- | --- |\n";
+  return head + [...PRESETS.values()].map(presetRow).join("");
+}
+
+function presetRow({ name, title, note, sources, device, downstream, upstream, deregistrationMs }: Preset): string {
+  const links = sources.map((source, index) => `[source${sources.length > 1 ? ` ${index + 1}` : ""}](${source})`);
+  const what = [title, ...(note === undefined ? [] : [note.replace(/\.$/, "")])].join(". ");
+  const delay = deregistrationMs === undefined ? "" : `; deregistration ${shown(deregistrationMs)}`;
+  const sides =
+    device === undefined
+      ? [sideText(downstream), `${sideText(upstream)}${delay}`]
+      : [`forgets after ${shown(device.forgetsMs)}, ${device.resets ? "then answers with RST" : "silently"}`, ""];
+  const cells = [`\`${name}\``, links.length === 0 ? what : `${what}. ${links.join(", ")}`, ...sides];
+  return `| ${cells.join(" | ")} |\n`;
+}
+
+function sideText(side: Partial<Side> | undefined): string {
+  if (side === undefined) return "";
+  if (side.keepAlive === false) return "not kept";
+  const { idleMs, maxRequests, maxAgeMs, tcpKeepAliveMs } = side;
+  return [
+    idleMs === undefined ? "unknown" : idleMs === Number.POSITIVE_INFINITY ? "no idle limit" : `idle ${shown(idleMs)}`,
+    ...(maxRequests === undefined ? [] : [`${maxRequests} requests`]),
+    ...(maxAgeMs === undefined ? [] : [`age ${shown(maxAgeMs)}`]),
+    ...(tcpKeepAliveMs === undefined ? [] : [`TCP keepalive ${shown(tcpKeepAliveMs)}`]),
+  ].join(", ");
 }
 
 if (import.meta.main) {

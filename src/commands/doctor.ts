@@ -1,0 +1,137 @@
+/**
+ * `holdfast doctor`: what is wrong with the keep-alive settings of a chain of hops.
+ *
+ * @module
+ */
+import { readFile } from "node:fs/promises";
+import { ConfigError } from "../config/faults.ts";
+import { type Chain, chainsOf, type Sources } from "../doctor/chain.ts";
+import { diagnose, type Traffic } from "../doctor/diagnose.ts";
+import { drawn } from "../doctor/draw.ts";
+import { shown } from "../doctor/finding.ts";
+import { doctorDocument } from "../doctor/json.ts";
+import type { Preset } from "../doctor/preset.ts";
+import { PRESETS } from "../doctor/presets.ts";
+import type { Value } from "../doctor/sidecar-hop.ts";
+import { ChainError } from "../doctor/words.ts";
+import { load } from "../load.ts";
+import { Pace } from "../probe/pace.ts";
+import { parsePeer } from "../probe/peer.ts";
+import { probe } from "../probe/probe.ts";
+import type { ProbeResult } from "../probe/result.ts";
+import type { ExitCode } from "./main.ts";
+
+/** What the command was asked for. */
+export interface DoctorCommand {
+  /** Round trip of links that do not say their own. */
+  readonly rttMs: number | undefined;
+  readonly requestsPerSecond: number | undefined;
+  readonly connections: number | undefined;
+  /** For hops that are probed. */
+  readonly maxWaitMs: number;
+  readonly json: boolean;
+  /** Whether to list the presets instead. */
+  readonly presets: boolean;
+}
+
+/** Connections that requests share where nobody says. */
+const CONNECTIONS = 10;
+/** For an answer of a running sidecar. */
+const ADMIN_TIMEOUT_MS = 10_000;
+/** How hop probes ask. */
+const PROBE = { method: "GET", maxRequests: 110, connections: 3, timeoutMs: 10_000, ca: undefined } as const;
+const PROBE_RATE = 50;
+
+/**
+ * Examines a chain and prints it with every fault.
+ *
+ * @param words - the hops, from the caller to the origin
+ * @returns 0 when nothing is wrong in what is known, 1 when something is, 2 when the chain cannot be read
+ */
+export async function doctor(words: readonly string[], command: DoctorCommand): Promise<ExitCode> {
+  if (command.presets) {
+    process.stdout.write(command.json ? presetsJson() : presetsText());
+    return 0;
+  }
+  let chains: readonly Chain[];
+  try {
+    if (words.length === 0) throw new ChainError("name the hops, from the caller to the origin, or one file");
+    chains = await chainsOf(words, sources(command.maxWaitMs));
+  } catch (error) {
+    if (!(error instanceof ChainError) && !(error instanceof ConfigError)) throw error;
+    for (const line of error.message.split("\n")) process.stderr.write(`holdfast: ${line}\n`);
+    return 2;
+  }
+  const diagnoses = chains.map(({ hops, traffic }) => diagnose(hops, trafficOf(command, traffic)));
+  process.stdout.write(
+    command.json
+      ? `${JSON.stringify(doctorDocument(diagnoses), undefined, 2)}\n`
+      : `${diagnoses.map((diagnosis) => drawn(diagnosis).join("\n")).join("\n\n")}\n`,
+  );
+  return diagnoses.some(({ findings }) => findings.length > 0) ? 1 : 0;
+}
+
+/** The command line outranks a file. */
+function trafficOf(command: DoctorCommand, file: Partial<Traffic>): Traffic {
+  return {
+    rttMs: command.rttMs ?? file.rttMs,
+    requestsPerSecond: command.requestsPerSecond ?? file.requestsPerSecond,
+    connections: command.connections ?? file.connections ?? CONNECTIONS,
+  };
+}
+
+function sources(maxWaitMs: number): Sources {
+  return {
+    async readJson(file) {
+      try {
+        return JSON.parse(await readFile(file, "utf8")) as unknown;
+      } catch (error) {
+        throw new ChainError(`${file}: cannot be read: ${(error as Error).message}`);
+      }
+    },
+    async sidecar(file) {
+      return (await load(file, process.env)).loaded.values;
+    },
+    running,
+    probe: (url) => live(url, maxWaitMs),
+  };
+}
+
+/** `GET /config` of an admin API. */
+async function running(url: string): Promise<readonly Value[]> {
+  try {
+    const response = await fetch(new URL("/config", url), { signal: AbortSignal.timeout(ADMIN_TIMEOUT_MS) });
+    if (!response.ok) throw new Error(`it answered ${response.status}`);
+    const { values } = (await response.json()) as { readonly values?: readonly Value[] };
+    if (!Array.isArray(values)) throw new Error("it is not the admin API of a sidecar");
+    return values;
+  } catch (error) {
+    const { message, cause } = error as Error;
+    const reason = cause instanceof Error ? cause.message : message;
+    throw new ChainError(`admin=${url}: no configuration from there: ${reason}`);
+  }
+}
+
+async function live(url: string, maxWaitMs: number): Promise<ProbeResult> {
+  const parsed = parsePeer(url);
+  if ("wrong" in parsed) throw new ChainError(`probe=${url}: ${parsed.wrong}`);
+  process.stderr.write(`probing ${parsed.peer.url} for up to ${shown(maxWaitMs)}\n`);
+  const { signal } = new AbortController();
+  const options = { ...PROBE, maxWaitMs, pace: new Pace(PROBE_RATE), signal, progress: () => {} };
+  const result = await probe(parsed.peer, options);
+  if (result.status === null) throw new ChainError(`probe=${url}: ${result.notMeasured[0]?.why ?? "no answer"}`);
+  return result;
+}
+
+function presetsText(): string {
+  const rows = [...PRESETS.values()].map(({ name, title, note }) => {
+    return `${name.padEnd(26)}${title}${note === undefined ? "" : `. ${note}`}\n`;
+  });
+  return rows.join("");
+}
+
+function presetsJson(): string {
+  const infinite = (_key: string, value: unknown): unknown => (value === Number.POSITIVE_INFINITY ? "off" : value);
+  const presets: readonly Preset[] = [...PRESETS.values()];
+  return `${JSON.stringify({ presets }, infinite, 2)}\n`;
+}
