@@ -261,11 +261,11 @@ function joined(random: Random, start: string, lines: string[], bytes: string): 
   return `${start}\r\n${lines.map((line) => `${line}\r\n`).join("")}\r\n${bytes}`;
 }
 
-function request(random: Random, odd: boolean): string {
+function request(random: Random, odd: boolean, oddBody = odd): string {
   const method = odd && random.oneIn(12) ? random.pick(ODD_METHODS) : random.pick(METHODS);
   const target = odd && random.oneIn(6) ? random.pick(ODD_TARGETS) : random.pick(TARGETS);
   const version = odd && random.oneIn(12) ? random.pick(ODD_VERSIONS) : random.pick(VERSIONS);
-  const { line, bytes } = framed(random, odd);
+  const { line, bytes } = framed(random, oddBody);
   const lines = fields(random, odd);
   if (!odd || !random.oneIn(10)) lines.push("Host: a.example");
   if (line !== undefined && !(odd && random.oneIn(10))) lines.push(line);
@@ -275,7 +275,7 @@ function request(random: Random, odd: boolean): string {
   return before + joined(random, `${method} ${target} ${version}`, lines, bytes);
 }
 
-function response(random: Random, odd: boolean): string {
+function response(random: Random, odd: boolean, oddBody = odd): string {
   const version = odd && random.oneIn(12) ? random.pick(ODD_VERSIONS) : random.pick(VERSIONS);
   let status = String(random.pick([200, 200, 200, 201, 204, 206, 301, 304, 404, 500, 599]));
   if (odd && random.oneIn(8))
@@ -290,7 +290,7 @@ function response(random: Random, odd: boolean): string {
     odd ? " a\tb" : " OK",
     odd ? " a\x01" : " OK",
   ]);
-  const { line, bytes } = framed(random, odd);
+  const { line, bytes } = framed(random, oddBody);
   const lines = fields(random, odd);
   lines.push("Date: Thu, 01 Jan 1970 00:00:00 GMT");
   if (line !== undefined && !(odd && random.oneIn(10))) lines.push(line);
@@ -338,23 +338,24 @@ function damaged(random: Random, text: string): string {
 }
 
 /** How far a case is from valid. */
-export type Kind = "valid" | "odd" | "damaged";
+export type Kind = "valid" | "odd body" | "odd" | "damaged";
 
 function kindOf(random: Random): Kind {
-  return random.pick(["valid", "odd", "odd", "damaged"]);
+  return random.pick(["valid", "odd body", "odd", "odd", "damaged"]);
 }
 
 /** The bytes of one downstream connection: one request or a few. */
 export function requestCase(random: Random): { kind: Kind; text: string } {
   const kind = kindOf(random);
   const count = random.pick([1, 1, 2, 3]);
-  const text = Array.from({ length: count }, () => request(random, kind !== "valid")).join("");
+  const make = (): string => request(random, kind === "odd" || kind === "damaged", kind !== "valid");
+  const text = Array.from({ length: count }, make).join("");
   return { kind, text: kind === "damaged" ? damaged(random, text) : text };
 }
 
 /** The bytes with which an upstream answers one request. */
 export function responseCase(random: Random): { kind: Kind; text: string } {
   const kind = kindOf(random);
-  const text = response(random, kind !== "valid");
+  const text = response(random, kind === "odd" || kind === "damaged", kind !== "valid");
   return { kind, text: kind === "damaged" ? damaged(random, text) : text };
 }
