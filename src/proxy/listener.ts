@@ -14,12 +14,15 @@ export interface Listener {
   readonly address: HostPort;
   /** No new connections from here on. Those that the kernel holds for us are reset. */
   close(): void;
-  /** The same once the kernel holds none for us, or after a second in which there was no such moment. */
+  /** The same once the kernel holds none for us, or after 10 s in which there was no such moment. */
   closeWhenQuiet(): Promise<void>;
 }
 
-/** How long to wait for a moment without new connections before closing, in milliseconds. */
-const QUIET_MS = 1000;
+/**
+ * How long to wait for a moment without new connections before closing, in milliseconds. Node accepts one connection in
+ * each turn of its loop: under load it takes seconds until those that the kernel holds are taken.
+ */
+const QUIET_MS = 10_000;
 
 /**
  * Binds and listens. Nothing is accepted before `accept` is ready, because the returned promise is awaited first.
