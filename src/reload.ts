@@ -8,6 +8,7 @@ import type { EffectiveValue } from "./config/load.ts";
 import { HoldfastError } from "./errors.ts";
 import type { Loaded } from "./load.ts";
 import type { Logger } from "./plugin/api.ts";
+import { withTimeLimit } from "./plugin/time-limit.ts";
 
 /** Who asked for it. */
 export type ReloadTrigger = "SIGHUP" | "admin" | "file";
@@ -43,6 +44,9 @@ export interface ReloadOptions {
   readonly onOver: (report: ReloadReport) => void;
   readonly log: Pick<Logger, "info" | "error">;
 }
+
+/** How long reading may take, in milliseconds: a plugin's module may never be done with loading. */
+const LOAD_TIMEOUT_MS = 30_000;
 
 /** What can change while the process runs; of a key that is not known here, nobody knows that. */
 const CHANGES_LIVE = /^(?:inbound|outbound|backends|plugins|limits|forwarding|log|drain|reload)(?:[.[]|$)/;
@@ -97,7 +101,7 @@ export class Reload {
     if (!this.#options.isRunning()) return drainingOutcome([]);
     let next: Loaded;
     try {
-      next = await load();
+      next = await withTimeLimit(load(), LOAD_TIMEOUT_MS, () => new Error("reading it took over 30 s"));
     } catch (error) {
       return { result: "invalid", changed: [], faults: linesOf(error) };
     }

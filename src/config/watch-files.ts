@@ -9,6 +9,9 @@ import path from "node:path";
 /** How long files must have been quiet before they are read: what belongs together is rarely written at one instant. */
 const QUIET_MS = 200;
 
+/** Where something is written all the time, such as a log beside them, they are read after this long all the same. */
+const PATIENCE_MS = 2000;
+
 /**
  * How often files are looked at where nobody tells of changes: network file systems, folders that are swapped as a
  * whole, no inotify watches left.
@@ -25,9 +28,16 @@ const POLL_MS = 5000;
 export function watchFiles(files: readonly string[], changed: () => void): () => void {
   const watchers: FSWatcher[] = [];
   let timer: NodeJS.Timeout | undefined;
+  let firstMs: number | undefined;
   const noticed = (): void => {
+    const nowMs = performance.now();
+    firstMs ??= nowMs;
     clearTimeout(timer);
-    timer = setTimeout(changed, QUIET_MS).unref();
+    timer = setTimeout(tell, Math.min(QUIET_MS, Math.max(0, firstMs + PATIENCE_MS - nowMs))).unref();
+  };
+  const tell = (): void => {
+    firstMs = undefined;
+    changed();
   };
   for (const folder of new Set(files.map((file) => path.dirname(file)))) {
     try {

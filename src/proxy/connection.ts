@@ -226,7 +226,7 @@ export class ProxyConnection implements Connection {
   join(chain: Chain): void {
     if (this.#chain === chain || this.#state === "closed") return;
     const before = this.#run;
-    if (this.side === "downstream") this.#promisedIdleMs = this.idleLimitMs;
+    const keptMs = this.idleLimitMs;
     this.#chain = chain;
     if (this.activeExchanges === 0) before.close("reload", chain);
     else this.#olderRuns = [...this.#olderRuns, before];
@@ -239,6 +239,11 @@ export class ProxyConnection implements Connection {
     this.#run = chain.connection(this, before);
     this.#isChangingChain = false;
     if (probes !== undefined && this.#tcpKeepAlive === undefined) this.tcpKeepAlive = undefined;
+    if (this.side === "upstream") return;
+    this.#promisedIdleMs = 0;
+    const newMs = this.idleLimitMs;
+    // Where there was no limit, the new one counts from now.
+    this.#promisedIdleMs = keptMs === Number.POSITIVE_INFINITY ? this.idleMs + newMs : keptMs;
   }
 
   /** Closes the hooks of chains before, but for those in which exchanges still run. */

@@ -271,7 +271,14 @@ for (const forwarder of FORWARDERS) {
     assert.equal((connection as unknown as { idleLimitMs: number }).idleLimitMs, 60_000);
     assert.equal(await ask(peer), "ok");
     assert.match(peer.received, /\r\nKeep-Alive: timeout=2\r\n/);
-    assert.equal((connection as unknown as { idleLimitMs: number }).idleLimitMs, 2000);
+    const limitMs = (): number => (connection as unknown as { idleLimitMs: number }).idleLimitMs;
+    assert.equal(limitMs(), 2000);
+    // What was promised without a limit is kept for the new one from then on, not for ever.
+    assert.equal((await sidecar.reload(keep("off"))).result, "applied");
+    assert.equal(await ask(peer), "ok");
+    assert.equal(limitMs(), Number.POSITIVE_INFINITY);
+    assert.equal((await sidecar.reload(keep("30m"))).result, "applied");
+    assert.ok(limitMs() >= 1_800_000 && limitMs() < 3_600_000);
   });
 
   test(`${forwarder}: keep-alive that is turned off is told before it is done`, async (t) => {
