@@ -88,6 +88,7 @@ function describe(connection: Connection): object {
       maxAgeMs: keepAlive.maxAgeMs,
     },
     tcpKeepAlive: tcpKeepAlive ?? null,
+    boundTo: connection.boundTo?.id ?? null,
     closeReason: connection.closeReason ?? null,
   };
 }

@@ -260,6 +260,11 @@ export interface Connection {
   readonly requestTimeouts: RequestTimeouts;
   /** Set once the connection is `draining` or `closed`. */
   readonly closeReason: CloseReason | undefined;
+  /**
+   * Upstream only: the downstream connection that it serves alone, because a peer authenticates the connection itself
+   * (NTLM, Negotiate); `undefined` when any may use it.
+   */
+  readonly boundTo: Connection | undefined;
   /** What went wrong, when {@link closeReason} is a fault. */
   readonly error: Error | undefined;
   /**

@@ -129,6 +129,8 @@ export class ProxyExchange implements Exchange, Asker {
   readonly #around: ExchangeSurroundings;
   #run: ExchangeRun = NO_EXCHANGE_HOOKS;
   #ticket: Ticket | undefined;
+  /** Where the connection of the current attempt comes from. */
+  #pool: OriginPool | undefined;
   #answeredBy: Outcome["answeredBy"] = "none";
   #ended = false;
   /** Whether {@link upstream} carries this exchange: once released, it may carry another. */
@@ -228,6 +230,7 @@ export class ProxyExchange implements Exchange, Asker {
       this.notAcquired(asHoldfastError(thrown));
       return;
     }
+    this.#pool = pool;
     this.#ticket = pool.acquire(this);
   }
 
@@ -445,7 +448,7 @@ export class ProxyExchange implements Exchange, Asker {
 
   /** It is authenticated, or about to be: nobody else may use it. */
   #bindUpstream(connection: ProxyConnection): void {
-    this.#around.pools.of(this.route!).bind(connection, this.downstream);
+    this.#pool!.bind(connection, this.downstream);
   }
 
   #local(status: number, fields: readonly HeaderField[], body: string | Uint8Array): LocalResponse {

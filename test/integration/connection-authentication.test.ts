@@ -112,11 +112,15 @@ for (const forwarder of FORWARDERS) {
     ["ntlm", "Negotiate, ntlm"],
   ] as const) {
     test(`${forwarder}: an authenticated connection (${offer}) is its caller's alone`, async (t) => {
-      const { origin, call } = await stage(t, scheme, offer);
+      const { origin, sidecar, call } = await stage(t, scheme, offer);
       const alice = await call();
       assert.equal(await alice.logIn("alice", scheme), "200 alice /login");
       assert.equal(await alice.ask("/mail"), "200 alice /mail");
       assert.equal(origin.connections.length, 1, "all legs on one connection");
+      const [down, up] = ["downstream", "upstream"].map((side) =>
+        [...sidecar.sidecar.view.connections()].find((connection) => connection.side === side),
+      );
+      assert.equal(up?.boundTo, down);
 
       const others = await Promise.all([call(), call(), call()]);
       for (let round = 0; round < 3; round++) {

@@ -78,6 +78,7 @@ export function connectionFacts(facts: Partial<Connection> = {}): ConnectionFact
     },
     tcpKeepAlive: undefined,
     requestTimeouts: { headMs: 60_000, requestMs: Number.POSITIVE_INFINITY },
+    boundTo: undefined,
     closeReason: undefined,
     error: undefined,
     drain(reason: CloseReason) {

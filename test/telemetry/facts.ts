@@ -76,6 +76,7 @@ export function connectionFacts(facts: Partial<Writable<Connection>> = {}): Writ
     },
     tcpKeepAlive: undefined,
     requestTimeouts: { headMs: 60_000, requestMs: Number.POSITIVE_INFINITY },
+    boundTo: undefined,
     closeReason: undefined as CloseReason | undefined,
     error: undefined,
     drain() {},
