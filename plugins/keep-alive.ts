@@ -139,7 +139,7 @@ export default definePlugin({
       poolSize: {
         default: "all" as PoolSize,
         format: ["all", "auto"] satisfies PoolSize[],
-        doc: "How many idle connections to keep to each origin. `all` (the default): every one, until its idle limit or `upstream.maxIdle` of `connection-limits` ends it. `auto`: as many as leave at most one request in a hundred without a kept connection, measured from the requests themselves, bursts included; the oldest beyond that are closed (close reason `limit`). Use it where connections cost memory: many origins, large bursts that are rare, TLS, upstreams with a thread for each connection.",
+        doc: "How many idle connections to keep to each origin. `all` (the default): every one, until its idle limit or `upstream.maxIdle` of `connection-limits` ends it. `auto`: as many as leave at most one request in a hundred without a kept connection, measured from the requests themselves, bursts included; the oldest beyond that are closed (close reason `limit`). `GET /origins` shows the number. Use it where connections cost memory: many origins, large bursts that are rare, TLS, upstreams with a thread for each connection.",
       },
       poolSizeLeast: {
         default: 2,

@@ -4,6 +4,7 @@
  * @module
  */
 import type { LearnedPeer } from "../learning/peer.ts";
+import { poolSizeBody } from "../learning/pool-advice.ts";
 import { originText } from "./connections.ts";
 import type { OriginView } from "./view.ts";
 
@@ -30,7 +31,7 @@ function describe(pool: OriginView): object {
     learned: describePeer(learned.whole),
     roundTripMs: rounded(learned.whole.roundTripMs),
     addresses,
-    poolSize: { idleKept: pool.idleKept, advice: pool.advice ?? null },
+    poolSize: poolSizeBody(pool.origin.scheme, pool.idleKept, pool.advice),
   };
 }
 

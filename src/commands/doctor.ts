@@ -10,6 +10,7 @@ import { diagnose, type Traffic } from "../doctor/diagnose.ts";
 import { drawn } from "../doctor/draw.ts";
 import { shown } from "../doctor/finding.ts";
 import { doctorDocument } from "../doctor/json.ts";
+import { type PoolSize, poolSizeLines, poolSizes } from "../doctor/pool-sizes.ts";
 import type { Preset } from "../doctor/preset.ts";
 import { PRESETS } from "../doctor/presets.ts";
 import type { Value } from "../doctor/sidecar-hop.ts";
@@ -54,19 +55,24 @@ export async function doctor(words: readonly string[], command: DoctorCommand): 
     return 0;
   }
   let chains: readonly Chain[];
+  const asked = new Map<string, readonly PoolSize[]>();
   try {
     if (words.length === 0) throw new ChainError("name the hops, from the caller to the origin, or one file");
-    chains = await chainsOf(words, sources(command.maxWaitMs));
+    chains = await chainsOf(words, sources(command.maxWaitMs, asked));
   } catch (error) {
     if (!(error instanceof ChainError) && !(error instanceof ConfigError)) throw error;
     for (const line of error.message.split("\n")) process.stderr.write(`holdfast: ${line}\n`);
     return 2;
   }
   const diagnoses = chains.map(({ hops, traffic }) => diagnose(hops, trafficOf(command, traffic)));
+  const pools = [...asked.values()].flat();
   process.stdout.write(
     command.json
-      ? `${JSON.stringify(doctorDocument(diagnoses), undefined, 2)}\n`
-      : `${diagnoses.map((diagnosis) => drawn(diagnosis).join("\n")).join("\n\n")}\n`,
+      ? `${JSON.stringify(doctorDocument(diagnoses, pools), undefined, 2)}\n`
+      : `${[...diagnoses.map(drawn), poolSizeLines(pools)]
+          .filter((lines) => lines.length > 0)
+          .map((lines) => lines.join("\n"))
+          .join("\n\n")}\n`,
   );
   return diagnoses.some(({ findings }) => findings.length > 0) ? 1 : 0;
 }
@@ -80,7 +86,8 @@ function trafficOf(command: DoctorCommand, file: Partial<Traffic>): Traffic {
   };
 }
 
-function sources(maxWaitMs: number): Sources {
+/** @param pools - takes what running sidecars say of theirs, each asked once */
+function sources(maxWaitMs: number, pools: Map<string, readonly PoolSize[]>): Sources {
   return {
     async readJson(file) {
       try {
@@ -92,23 +99,37 @@ function sources(maxWaitMs: number): Sources {
     async sidecar(file) {
       return (await load(file, process.env)).loaded.values;
     },
-    running,
+    async running(url) {
+      const values = await running(url);
+      if (!pools.has(url)) pools.set(url, await runningPools(url));
+      return values;
+    },
     probe: (url) => live(url, maxWaitMs),
   };
 }
 
-/** `GET /config` of an admin API. */
 async function running(url: string): Promise<readonly Value[]> {
-  try {
-    const response = await fetch(new URL("/config", url), { signal: AbortSignal.timeout(ADMIN_TIMEOUT_MS) });
-    if (!response.ok) throw new Error(`it answered ${response.status}`);
-    const { values } = (await response.json()) as { readonly values?: readonly Value[] };
+  return await fromAdmin(url, "/config", "no configuration", (body) => {
+    const { values } = body as { readonly values?: readonly Value[] };
     if (!Array.isArray(values)) throw new Error("it is not the admin API of a sidecar");
     return values;
+  });
+}
+
+async function runningPools(url: string): Promise<readonly PoolSize[]> {
+  return await fromAdmin(url, "/origins", "no origins", (body) => poolSizes(url, body));
+}
+
+/** Something that an admin API says. */
+async function fromAdmin<T>(url: string, path: string, missing: string, read: (body: unknown) => T): Promise<T> {
+  try {
+    const response = await fetch(new URL(path, url), { signal: AbortSignal.timeout(ADMIN_TIMEOUT_MS) });
+    if (!response.ok) throw new Error(`it answered ${response.status}`);
+    return read(await response.json());
   } catch (error) {
     const { message, cause } = error as Error;
     const reason = cause instanceof Error ? cause.message : message;
-    throw new ChainError(`admin=${url}: no configuration from there: ${reason}`);
+    throw new ChainError(`admin=${url}: ${missing} from there: ${reason}`);
   }
 }
 

@@ -6,6 +6,7 @@
 import type { Diagnosis } from "./diagnose.ts";
 import type { Finding, Unknown } from "./finding.ts";
 import type { Hop, Side } from "./hop.ts";
+import type { PoolSize } from "./pool-sizes.ts";
 
 /** Name of the format, with its version. */
 export const DOCTOR_FORMAT = "holdfast-doctor/1";
@@ -20,14 +21,17 @@ export interface DoctorDocument {
     readonly findings: readonly Finding[];
     readonly unknown: readonly Unknown[];
   }[];
+  /** Of the running sidecars that were asked. */
+  readonly pools: readonly PoolSize[];
 }
 
 /** The document of some diagnoses. */
-export function doctorDocument(diagnoses: readonly Diagnosis[]): DoctorDocument {
+export function doctorDocument(diagnoses: readonly Diagnosis[], pools: readonly PoolSize[] = []): DoctorDocument {
   return {
     format: DOCTOR_FORMAT,
     sound: diagnoses.every(({ findings }) => findings.length === 0),
     chains: diagnoses.map(({ chain, findings, unknown }) => ({ hops: chain.map(hopJson), findings, unknown })),
+    pools,
   };
 }
 

@@ -2,6 +2,7 @@ import assert from "node:assert/strict";
 import test from "node:test";
 import type { OriginView } from "../../src/admin/view.ts";
 import { LearnedOrigin } from "../../src/learning/origin.ts";
+import { PoolDemand } from "../../src/learning/pool-size.ts";
 import { startHarness } from "./harness.ts";
 
 function origin(learned: LearnedOrigin): OriginView {
@@ -41,6 +42,33 @@ test("an origin of which nothing is known says so", async (t) => {
     roundTripMs: 0,
     addresses: [],
     poolSize: { idleKept: "off", advice: null },
+  });
+});
+
+test("how many connections to keep is shown as measured", async (t) => {
+  const { call, sidecar } = await startHarness(t);
+  const demand = new PoolDemand(0);
+  demand.opened(3);
+  for (let atMs = 0; atMs < 100_000; atMs += 100) {
+    demand.begin(atMs, 60_000);
+    demand.end(atMs + 20, true);
+  }
+  sidecar.openOrigins = [{ ...origin(new LearnedOrigin(0)), idleKept: 5, advice: demand.advice(100_000) }];
+  const [shown] = (await call("GET", "/origins")).json.origins;
+  assert.deepEqual(shown.poolSize, {
+    idleKept: 5,
+    advice: {
+      enough: 1,
+      reusedShare: 0.999,
+      handshakesPerSecond: 0.01,
+      arrivalsPerSecond: 10,
+      exchangeMs: 20,
+      meanBusy: 0.2,
+      peakBusy: 1,
+      unavoidableShare: 0.001,
+      setupMs: 3,
+      oneMore: { bytesHere: 8192, bytesThere: 15_360, savesHandshakesPerSecond: 0, savesMsPerSecond: 0 },
+    },
   });
 });
 

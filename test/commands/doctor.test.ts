@@ -114,6 +114,40 @@ test("a running sidecar is asked over its admin API", async (t) => {
   assert.match(stdout, /holdfast .*: sidecar\.json: \{ "use": "idle-timeout", "config": \{ "upstream": "25s" \} \}/);
 });
 
+test("a running sidecar says how many connections it should keep", async (t) => {
+  const origin = await rawOrigin(
+    t,
+    ({ socket }) => void socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"),
+  );
+  const sidecar = await testSidecar(t, { upstream: origin.url, plugins: [{ use: "keep-alive" }] });
+  const admin = `admin=${sidecar.admin}`;
+  const ask = async (...options: string[]) => await holdfast(t, ["doctor", admin, ...options]).ended();
+  assert.doesNotMatch((await ask()).stdout, /connections to keep/);
+
+  const agent = new http.Agent({ keepAlive: true, maxSockets: 1 });
+  t.after(() => agent.destroy());
+  const get = () =>
+    new Promise<void>((resolve, reject) => {
+      const request = http.get(sidecar.inbound, { agent }, (response) => response.resume().on("end", resolve));
+      request.on("error", reject);
+    });
+  await get();
+  const early = await ask();
+  assert.match(early.stdout, /connections to keep.*\n {2}http:\/\/127\.0\.0\.1:\d+ \(inbound\): too little was seen/);
+  // One connection was opened among 1,000 exchanges.
+  for (let exchange = 0; exchange < 1000; exchange++) await get();
+  const { code, stdout, stderr } = await ask();
+  assert.equal(stderr, "");
+  assert.equal(code, 0, stdout);
+  assert.match(stdout, /\(inbound\): 1 idle connection suffices \(all are kept now\): 99\.9 % of [\d.e+]+ requests\/s/);
+  assert.match(stdout, /one more would cost 8 KiB here and about 15 KiB there, and save 0 handshakes\/s/);
+  const { pools } = JSON.parse((await ask("--json")).stdout) as DoctorDocument;
+  assert.equal(pools.length, 1);
+  assert.equal(pools[0]!.admin, sidecar.admin);
+  assert.equal(pools[0]!.poolSize.idleKept, "off");
+  assert.equal(pools[0]!.poolSize.advice?.enough, 1);
+});
+
 test("a peer is probed, now or before", async (t) => {
   const server = http.createServer((_request, response) => response.end("ok"));
   server.keepAliveTimeout = 200;
