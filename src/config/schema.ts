@@ -444,7 +444,7 @@ export const sidecarSchema: convict.Schema<SidecarJson> = {
       nullable: true,
       format: String,
       env: "HOLDFAST_ADMIN_TOKEN_FILE",
-      doc: "File with the token, instead of `token`, such as a mounted secret. Relative to this file. White space around it does not count.",
+      doc: "File with the token, instead of `token`, such as a mounted secret. Relative to this file. White space around it does not count. Read at start.",
     },
   },
   plugins: listOf<PluginJson>(
