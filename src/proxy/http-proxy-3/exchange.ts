@@ -154,6 +154,10 @@ export function runExchange(
       return;
     }
     const status = incoming.statusCode!;
+    const { fields } = exchange.generation.limits;
+    if (incoming.rawHeaders.length / 2 > fields) {
+      throw new HoldfastError("HF_UPSTREAM_HEAD_TOO_LARGE", `more response fields than limits.fields (${fields})`);
+    }
     const ends = checkResponseHead(method, status, incoming.rawHeaders, incoming.httpVersion);
     if (!body.begun) answer.abandonRequest();
     delimited = ends === "none" || ends === "length" || version !== "1.0";
