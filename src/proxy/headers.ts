@@ -63,11 +63,7 @@ const FORBIDDEN_TRAILERS: ReadonlySet<string> = new Set([
   "content-encoding",
   "content-type",
   "content-range",
-  "forwarded",
   "via",
-  "x-forwarded-for",
-  "x-forwarded-proto",
-  "x-forwarded-host",
   "traceparent",
   "tracestate",
 ]);
@@ -424,7 +420,8 @@ export function splitHopByHop(flat: readonly string[]): { end: FieldList; hop: H
 
 /** Whether a field may travel in a trailer section (RFC 9110 §6.5.1). */
 export function mayBeTrailer(name: string): boolean {
-  return isToken(name) && !FORBIDDEN_TRAILERS.has(name.toLowerCase());
+  const lower = name.toLowerCase();
+  return isToken(name) && !FORBIDDEN_TRAILERS.has(lower) && !isForwardingField(lower);
 }
 
 /** Trailer lines that may be forwarded, name and value in turn. */

@@ -23,6 +23,7 @@ for (const forwarder of FORWARDERS) {
     const sidecar = await testSidecar(t, { upstream: origin.url, config: { forwarder } });
     const peer = await RawPeer.connect(t, sidecar.inbound);
     const names = ["Host", "Authorization", "Cookie", "Connection", "X-Forwarded-For", "Content-Type", "TE", "Upgrade"];
+    names.push("X-Forwarded-Port", "X-Real-IP", "Forwarded");
     peer.send(
       `${HEAD}Trailer: X-Kept, ${names.join(", ")}\r\n\r\n0\r\nX-Kept: 1\r\n` +
         `${names.map((name) => `${name}: evil\r\n`).join("")}\r\n`,
