@@ -81,7 +81,7 @@ export class Chain {
   /** Has the conversations, and looks at what the origin saw of them. */
   async run(conversations: readonly Conversation[]): Promise<Account> {
     const faults: Fault[] = [];
-    const said = new Map<number, { readonly seed: number; readonly received: string }>();
+    const said = new Map<number, Said>();
     let next = 0;
     const lane = async (): Promise<void> => {
       const witness = new Witness(this.#port);
@@ -90,10 +90,11 @@ export class Chain {
         if (conversation === undefined) break;
         const { seed } = conversation;
         // The wire forwarder answers whoever has ended its side, too.
-        const quietMs = this.forwarder === "wire" && seed % 2 === 0 ? 0 : QUIET_MS;
+        const quietMs =
+          this.forwarder === "wire" && seed % 2 === 0 ? 0 : conversation.answered === undefined ? QUIET_MS : STUCK_MS;
         const { peer, received, stuck } = await converse(this.#port, conversation, quietMs);
         const connection = this.#ledger.connectionFrom(peer);
-        if (connection !== undefined) said.set(connection, { seed, received });
+        if (connection !== undefined) said.set(connection, { ...conversation, received });
         if (stuck) {
           const what = `nothing moves any more; ${this.#ledger.describe(connection)}; received ${JSON.stringify(received)}`;
           faults.push({ what, seed });
@@ -209,7 +210,7 @@ function* judge(
 
 function count(
   entries: ReadonlyMap<string, Entry>,
-  said: ReadonlyMap<number, { readonly seed: number; readonly received: string }>,
+  said: ReadonlyMap<number, Said>,
   faults: Fault[],
 ): Omit<Account, "faults"> {
   const byConnection = Map.groupBy(entries.values(), ({ connection }) => connection);
@@ -217,13 +218,16 @@ function count(
   let forwarded = 0;
   let refused = 0;
   let markers = 0;
-  for (const [connection, { seed, received }] of said) {
+  for (const [connection, { seed, answered: all, received }] of said) {
     const exchanges = byConnection.get(connection) ?? [];
     // In the order of the exchanges, each at most once; the last may be cut off.
     const marks = Array.from(received.matchAll(new RegExp(`^${SAW}: (\\S*)\r$`, "gim")), ([, mark]) => mark);
     const expected = exchanges.filter(({ answers }) => answers.length > 0).map(({ mark }) => mark);
     if (marks.some((mark, index) => mark !== expected[index])) {
       faults.push({ what: `answered ${marks.join(" ")} instead of ${expected.join(" ")}`, seed });
+    }
+    if (all !== undefined && marks.length !== all) {
+      faults.push({ what: `${all} requests that nothing is wrong with got ${marks.length} answers`, seed });
     }
     const marked = exchanges.some(({ target }) => target === markerTarget(seed)) ? 1 : 0;
     const answered = received.match(/^HTTP\/1\.1 [2-5]\d\d /gm)?.length ?? 0;
@@ -234,6 +238,11 @@ function count(
     markers += marked;
   }
   return { inputs, forwarded, refused, markers };
+}
+
+/** A conversation, and what was said to it. */
+interface Said extends Conversation {
+  readonly received: string;
 }
 
 interface Conversed {

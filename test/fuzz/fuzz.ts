@@ -137,7 +137,8 @@ export class ChainFuzz {
     let tries = 0;
     const attempt = async (text: string, cuts: readonly number[]): Promise<boolean> => {
       if (tries++ >= MOST_CUTS) return false;
-      const shorter = { ...shortest, text, cuts };
+      // What must be answered is no longer known.
+      const shorter = { ...shortest, text, cuts, answered: undefined };
       if ((await this.#failsAlone(shorter)) === undefined) return false;
       shortest = shorter;
       return true;

@@ -9,6 +9,8 @@ export interface Conversation {
   readonly text: string;
   /** Where the bytes are cut into writes. */
   readonly cuts: readonly number[];
+  /** How many requests of it, the last one included, must all be answered; `undefined`: that depends. */
+  readonly answered: number | undefined;
 }
 
 /** Target of the request that follows the inputs of a conversation on the same connection. */
@@ -282,11 +284,31 @@ function input(random: Random): string {
   return random.oneIn(3) ? mutated(random, text) : text;
 }
 
+/** A request that nothing is wrong with, though its body looks like another. */
+function plain(random: Random): string {
+  const method = random.pick(["GET", "POST", "PUT", "DELETE", "OPTIONS", "PATCH"]);
+  const start = `${method} /plain?${random.below(1000)} HTTP/1.1\r\nHost: a.example\r\n`;
+  switch (random.below(3)) {
+    case 0:
+      return `${start}\r\n`;
+    case 1:
+      return `${start}Content-Length: ${INNER.length}\r\n\r\n${INNER}`;
+    default:
+      return `${start}Transfer-Encoding: chunked\r\n\r\n5\r\nGET /\r\n${HEX}\r\n${INNER}\r\n0\r\n\r\n`;
+  }
+}
+
 /** The conversation of this seed, always the same. */
 export function conversation(seed: number): Conversation {
   const random = new Random(seed);
-  const inputs = Array.from({ length: 1 + random.below(4) }, () => input(random));
+  const isPlain = random.oneIn(8);
+  const inputs = Array.from({ length: 1 + random.below(4) }, () => (isPlain ? plain(random) : input(random)));
   const text = `${inputs.join("")}GET ${markerTarget(seed)} HTTP/1.1\r\nHost: marker\r\n\r\n`;
   const cuts = random.oneIn(2) ? [] : Array.from({ length: 1 + random.below(3) }, () => random.below(text.length));
-  return { seed, text, cuts: cuts.sort((one, other) => one - other) };
+  return {
+    seed,
+    text,
+    cuts: cuts.sort((one, other) => one - other),
+    answered: isPlain ? inputs.length + 1 : undefined,
+  };
 }
