@@ -15,7 +15,7 @@ import { type LabResult, labReport, withReport } from "./document.ts";
 import { FLEET, FLEET_CASES, type FleetResult, QUICK_FLEET, restartFleet } from "./fleet.ts";
 import { ORIGIN_NAME, type Place } from "./hosts.ts";
 import { crossNat, NAT_TIMES, type NatResult, QUICK_NAT_TIMES } from "./nat.ts";
-import { ADDRESSES, HERE, whyNot } from "./network.ts";
+import { ADDRESSES, whyNotHere } from "./network.ts";
 import { loadPages, type PageResult } from "./pages.ts";
 
 const DOCS = path.join(import.meta.dirname, "..", "..", "docs");
@@ -42,7 +42,7 @@ async function main(signal: AbortSignal): Promise<number> {
     say(USAGE);
     return 0;
   }
-  const reason = whyNot(HERE);
+  const reason = await whyNotHere();
   if (reason !== undefined) throw new Error(reason);
 
   const folder = mkdtempSync(path.join(tmpdir(), "holdfast-lab-"));

@@ -4,7 +4,8 @@
  * @module
  */
 import { execFile, spawnSync } from "node:child_process";
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
 import path from "node:path";
 import { promisify } from "node:util";
 import { type Running, start } from "../processes.ts";
@@ -30,7 +31,7 @@ export interface Surroundings {
 }
 
 /** This machine. */
-export const HERE: Surroundings = {
+const HERE: Surroundings = {
   platform: process.platform,
   userId: process.getuid?.(),
   has: hasProgram,
@@ -58,6 +59,23 @@ export function whyNot({ platform, userId, has, canWrite }: Surroundings): strin
   if (!canWrite("/dev/net/tun"))
     return "needs /dev/net/tun, which is not there or not writable (modprobe tun; in a container --device /dev/net/tun and --cap-add NET_ADMIN,SYS_ADMIN)";
   return undefined;
+}
+
+/** Why there can be no lab here, found out by trying; `undefined` when there can. */
+export async function whyNotHere(): Promise<string | undefined> {
+  const reason = whyNot(HERE);
+  if (reason !== undefined) return reason;
+  const folder = mkdtempSync(path.join(tmpdir(), "holdfast-lab-"));
+  try {
+    const network = await makeNetwork({ folder, rttMs: 0 });
+    await network.close();
+    return undefined;
+  } catch (error) {
+    const message = (error as Error).message.trim().replaceAll(/\s*\n\s*/g, ": ");
+    return `cannot make network namespaces with a TUN device in them, as in a container without CAP_SYS_ADMIN and CAP_NET_ADMIN: ${message}`;
+  } finally {
+    rmSync(folder, { recursive: true, force: true });
+  }
 }
 
 /** What to make. */

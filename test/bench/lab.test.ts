@@ -12,12 +12,12 @@ import { fleetChart, pagesChart } from "../../bench/lab/charts.ts";
 import { type LabResult, labReport, withReport } from "../../bench/lab/document.ts";
 import { FLEET, mostWithin } from "../../bench/lab/fleet.ts";
 import { NAT_TIMES } from "../../bench/lab/nat.ts";
-import { HERE, type Surroundings, whyNot } from "../../bench/lab/network.ts";
+import { type Surroundings, whyNot, whyNotHere } from "../../bench/lab/network.ts";
 import { partAt, partPath } from "../../bench/lab/page.ts";
 
 const ROOT = path.join(import.meta.dirname, "..", "..");
 const MAIN = path.join(ROOT, "bench", "lab", "main.ts");
-const skip = whyNot(HERE) ?? false;
+const skip = (await whyNotHere()) ?? false;
 
 function runLab(t: TestContext) {
   const folder = mkdtempSync(path.join(tmpdir(), "holdfast-lab-test-"));
