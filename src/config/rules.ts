@@ -209,6 +209,19 @@ function tokenBeyondLoopback({ config: { admin } }: Facts): Breach[] {
   ];
 }
 
+function noOpenProxy({ config: { outbound } }: Facts): Breach[] {
+  if (outbound === undefined || outbound.unmatched === "deny" || isLoopback(outbound.listen.host)) return [];
+  if (outbound.tls?.clientCa !== undefined && outbound.tls.requireClientCertificate) return [];
+  return [
+    {
+      path: ["outbound", "listen"],
+      wrong: `outbound.listen ("${formatHostPort(outbound.listen)}") is reached from other machines, and with outbound.unmatched "pass" it forwards whatever they ask for`,
+      allowed:
+        'listen on 127.0.0.1, set outbound.unmatched to "deny", or require client certificates with outbound.tls',
+    },
+  ];
+}
+
 function listenersApart({ config }: Facts): Breach[] {
   const listeners = [
     { path: ["admin", "listen"], listen: config.admin.listen },
@@ -366,6 +379,11 @@ export const RULES: readonly Rule[] = [
     id: "admin-token-beyond-loopback",
     doc: "`admin.listen` is a loopback address, or there is an `admin.token` or `admin.tokenFile`. Otherwise everybody in reach of it could drain the sidecar.",
     check: tokenBeyondLoopback,
+  },
+  {
+    id: "no-open-proxy",
+    doc: 'With `outbound.unmatched` `"pass"`, `outbound.listen` is a loopback address, or its `tls` requires client certificates. Otherwise everybody in reach of it could call anything in our name.',
+    check: noOpenProxy,
   },
   {
     id: "listeners-apart",

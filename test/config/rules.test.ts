@@ -4,6 +4,7 @@ import path from "node:path";
 import { type TestContext, test } from "node:test";
 import { RULES } from "../../src/config/rules.ts";
 import { load } from "../../src/load.ts";
+import { CERTIFICATE, KEY } from "./certificates.ts";
 import { faultsOf, folderWith } from "./folder.ts";
 
 const INBOUND = { upstream: "http://127.0.0.1:8080" };
@@ -151,6 +152,26 @@ test("connect-within-response, idle-grace-below-deadline, target-within-head: li
       'sidecar.json:12:3: limits.target: rule target-within-head: limits.target ("16KiB") is above limits.head ("8KiB"); lower limits.target or raise limits.head',
     ],
   );
+});
+
+test("no-open-proxy: whoever is not this machine may not have anything forwarded", async (t) => {
+  const files = { ca: CERTIFICATE, cert: CERTIFICATE, key: KEY };
+  const tls = { cert: "cert", key: "key", clientCa: "ca" };
+  const check = (outbound: object): Promise<string[]> => {
+    const folder = folderWith(t, { ...files, "sidecar.json": { service: "orders", outbound } });
+    return faultsOf(folder, () => load(path.join(folder, "sidecar.json"), {}));
+  };
+  for (const listen of ["0.0.0.0:15001", "[::]:15001", "10.0.0.1:15001"]) {
+    const refused = [
+      `sidecar.json:4:15: outbound.listen: rule no-open-proxy: outbound.listen ("${listen}") is reached from other machines, and with outbound.unmatched "pass" it forwards whatever they ask for; listen on 127.0.0.1, set outbound.unmatched to "deny", or require client certificates with outbound.tls`,
+    ];
+    assert.deepEqual(await check({ listen }), refused);
+    assert.deepEqual(await check({ listen, tls: { ...tls, requireClientCertificate: false } }), refused);
+    assert.deepEqual(await check({ listen, unmatched: "deny" }), []);
+    assert.deepEqual(await check({ listen, tls }), []);
+  }
+  for (const listen of ["127.0.0.1:15001", "[::1]:15001", "localhost:15001"])
+    assert.deepEqual(await check({ listen }), []);
 });
 
 test("listeners-apart and upstream-is-not-us: addresses do not meet", async (t) => {
