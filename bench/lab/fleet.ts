@@ -138,6 +138,8 @@ export async function restartFleet(
     await pause(CALM_MS);
     const backAtMs = monotonicMs() - beganAtMs;
     await pause(Math.max(0, beganAtMs + size.windowMs - monotonicMs()));
+    // On a machine that is slow.
+    while (network.handshakes().length < before + kept) await pause(20);
     const handshakesAtMs = network
       .handshakes()
       .slice(before)

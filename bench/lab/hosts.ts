@@ -83,7 +83,8 @@ const BASE = {
   admin: { listen: "127.0.0.1:0" },
   telemetry: { traces: { exporters: ["none"] }, metrics: { prometheus: false } },
   log: { level: "info", access: false },
-  drain: { idleGrace: "0s", deadline: "5s" },
+  // Without a grace, a request of a busy caller could meet the close of its connection.
+  drain: { idleGrace: "1s", deadline: "4s" },
 };
 
 /** A sidecar beside the fetcher: it is called in plain HTTP over loopback, and calls the origin across the link. */
