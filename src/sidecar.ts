@@ -5,14 +5,14 @@
  */
 import { randomBytes } from "node:crypto";
 import type { LookupFunction } from "node:net";
-import { isDeepStrictEqual } from "node:util";
 import type { Logger as PinoLogger } from "pino";
 import { type Admin, type AdminOptions, startAdmin } from "./admin/http.ts";
 import type { LogLevel, SidecarState, SidecarView } from "./admin/view.ts";
 import type { Environment, LoadedConfig } from "./config/load.ts";
-import type { ForwarderName, HostPort, Limits, SidecarConfig, Upstream } from "./config/sidecar-config.ts";
+import type { ForwarderName, HostPort, SidecarConfig } from "./config/sidecar-config.ts";
 import { HoldfastError } from "./errors.ts";
 import { Filters } from "./filters.ts";
+import { buildGeneration } from "./generation.ts";
 import { Learning } from "./learning/learning.ts";
 import type { Loaded } from "./load.ts";
 import type { Connection, Direction } from "./plugin/api.ts";
@@ -21,13 +21,9 @@ import { Backends, type PlannedBackends } from "./proxy/backends.ts";
 import { type Prepared, ProxyDirection } from "./proxy/direction.ts";
 import { Drain, type Drained } from "./proxy/drain.ts";
 import type { ForwarderFactory } from "./proxy/forwarder.ts";
-import type { Generation } from "./proxy/generation.ts";
 import { httpProxy3Forwarder } from "./proxy/http-proxy-3/forwarder.ts";
 import { OpenConnections } from "./proxy/open-connections.ts";
-import { inboundRouter, originName, outboundRouter, type Router } from "./proxy/route.ts";
 import { Sweep } from "./proxy/sweep.ts";
-import { readUpstreamMaterial, type UpstreamTlsMaterial } from "./proxy/tls/upstream-material.ts";
-import { TrustedPeers } from "./proxy/trusted-peers.ts";
 import { wireForwarder } from "./proxy/wire/forwarder.ts";
 import { Reload, type ReloadReport, type ReloadTrigger } from "./reload.ts";
 import type { ConsoleOutput } from "./telemetry/console-exporter.ts";
@@ -108,13 +104,14 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
   const sweepLearning = (nowMs: number): void => learning.sweep(nowMs);
   sweep.add(sweepLearning);
   started.push(() => sweep.remove(sweepLearning));
+  const instance = randomBytes(4).toString("hex");
   const surroundings: Surroundings = {
     ...options,
     telemetry,
     sweep,
     learning,
     ownPorts: new Map(),
-    instance: randomBytes(4).toString("hex"),
+    instance,
     started,
   };
 
@@ -154,24 +151,22 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
       const { config } = next.loaded;
       const failures: unknown[] = [];
       const planned = backends.plan(config.backends);
-      const ready: { readonly direction: ProxyDirection; readonly prepared: Prepared }[] = [];
+      const ready: { readonly direction: ProxyDirection; prepared: Prepared }[] = [];
       for (const { direction, filters } of sides) {
+        const { name } = direction;
         const inForce = { from: current, generation: direction.generation };
-        const generation = await buildGeneration(
-          direction.name,
-          next,
-          planned,
-          filters,
-          surroundings,
-          failures,
-          inForce,
-        );
+        const options = { backends: planned, filters, instance, failures, inForce };
+        const generation = await buildGeneration(name, next, options);
         if (generation === undefined) continue;
-        const prepared = await direction.prepare(generation).catch((error: unknown) => {
+        ready.push({ direction, prepared: { generation, listener: undefined, termination: undefined } });
+      }
+      // Not before every plugin is set up, as at the start.
+      for (const each of ready) {
+        const prepared = await each.direction.prepare(each.prepared.generation).catch((error: unknown) => {
           failures.push(error);
-          return { generation, listener: undefined, termination: undefined };
+          return undefined;
         });
-        ready.push({ direction, prepared });
+        if (prepared !== undefined) each.prepared = prepared;
       }
       if (state !== "running") failures.push(new HoldfastError("HF_CONFIG", "the sidecar is draining"));
       if (failures.length > 0) {
@@ -328,11 +323,11 @@ async function buildSide(
   failures: unknown[],
 ): Promise<SidecarSide | undefined> {
   const { config } = loaded.loaded;
-  const { telemetry, lookup, ownPorts, sweep, started } = surroundings;
+  const { telemetry, lookup, ownPorts, sweep, instance, started } = surroundings;
   const log = surroundings.log.child({ direction: name });
   const connections = new OpenConnections();
   const filters = new Filters({ direction: name, telemetry, log, connections });
-  const generation = await buildGeneration(name, loaded, backends, filters, surroundings, failures, undefined);
+  const generation = await buildGeneration(name, loaded, { backends, filters, instance, failures });
   if (generation === undefined) return undefined;
   const direction = new ProxyDirection({
     name,
@@ -351,79 +346,6 @@ async function buildSide(
     await direction.close();
   });
   return { direction, filters };
-}
-
-/**
- * What a configuration means to a direction.
- *
- * @param inForce - the configuration before, and what it meant: what is not different is taken over
- * @returns `undefined` when the configuration does not have this direction
- */
-async function buildGeneration(
-  name: Direction,
-  loaded: Loaded,
-  backends: PlannedBackends,
-  filters: Filters,
-  { instance }: Surroundings,
-  failures: unknown[],
-  inForce: { readonly from: Loaded; readonly generation: Generation } | undefined,
-): Promise<Generation | undefined> {
-  const { config } = loaded.loaded;
-  const { service, forwarding } = config;
-  const settings = config[name];
-  if (settings === undefined) return undefined;
-  const pseudonym = `holdfast-${service.replace(/[^A-Za-z0-9_-]/g, "-")}-${name}-${instance}`;
-  const chainInForce = inForce && { from: inForce.from, chain: inForce.generation.chain };
-  return {
-    chain: await filters.chain(loaded, chainInForce, failures),
-    router: routerOf(name, config, backends),
-    limits: sameLimits(inForce?.generation.limits, config.limits),
-    forwarding: {
-      trusted: name === "inbound" ? new TrustedPeers(forwarding.trusted) : undefined,
-      // Outbound requests start at our own service: there is nobody before it to name.
-      xForwarded: forwarding.xForwarded && name === "inbound",
-      forwarded: forwarding.forwarded && name === "inbound",
-      via: forwarding.via ? pseudonym : undefined,
-    },
-    listen: settings.listen,
-    listenerTls: settings.tls,
-    http2: settings.http2,
-    connectTimeoutMs: settings.connectTimeoutMs,
-    responseTimeoutMs: settings.responseTimeoutMs,
-    tunnelIdleTimeoutMs: settings.tunnelIdleTimeoutMs,
-    dnsRefreshMs: settings.dnsRefreshMs,
-    upstreamTls: readUpstreamTls(upstreamsOf(name, config), failures),
-  };
-}
-
-function routerOf(name: Direction, { inbound, outbound }: SidecarConfig, backends: PlannedBackends): Router {
-  return name === "inbound" ? inboundRouter(inbound!.upstream, backends) : outboundRouter(outbound!, backends);
-}
-
-function upstreamsOf(name: Direction, { inbound, outbound }: SidecarConfig): Upstream[] {
-  return name === "inbound" ? [inbound!.upstream] : outbound!.routes.map(({ upstream }) => upstream);
-}
-
-/** The same object where nothing is different: forwarders keep what they made for it. */
-function sameLimits(before: Limits | undefined, limits: Limits): Limits {
-  return before !== undefined && isDeepStrictEqual(before, limits) ? before : limits;
-}
-
-/** By name of the backend, or of the origin. */
-function readUpstreamTls(upstreams: readonly Upstream[], failures: unknown[]): Map<string, UpstreamTlsMaterial> {
-  const materials = new Map<string, UpstreamTlsMaterial>();
-  for (const { origin, backend, tls } of upstreams) {
-    if (tls === undefined) continue;
-    const name = backend ?? originName(origin);
-    try {
-      materials.set(name, readUpstreamMaterial(tls));
-    } catch (error) {
-      failures.push(
-        new HoldfastError("HF_CONFIG", `TLS towards ${name}: ${(error as Error).message}`, { cause: error }),
-      );
-    }
-  }
-  return materials;
 }
 
 /** One failure with a line for each. */

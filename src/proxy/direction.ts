@@ -134,8 +134,7 @@ export class ProxyDirection {
    */
   async prepare(generation: Generation): Promise<Prepared> {
     const before = this.#around.generation;
-    const sameTls = isDeepStrictEqual(generation.listenerTls, before.listenerTls) && generation.http2 === before.http2;
-    const termination = sameTls ? undefined : this.#terminationOf(generation);
+    const termination = isSameTls(generation, before) ? undefined : this.#terminationOf(generation);
     try {
       const isSameAddress = isDeepStrictEqual(generation.listen, before.listen);
       return { generation, termination, listener: isSameAddress ? undefined : await this.#listen(generation) };
@@ -159,9 +158,8 @@ export class ProxyDirection {
    */
   adopt({ generation, listener, termination }: Prepared): void {
     const before = this.#around.generation;
-    const sameTls = isDeepStrictEqual(generation.listenerTls, before.listenerTls) && generation.http2 === before.http2;
     this.#around.generation = generation;
-    if (sameTls) {
+    if (isSameTls(generation, before)) {
       this.#termination?.renew();
     } else {
       this.#termination?.close();
@@ -379,4 +377,8 @@ export class ProxyDirection {
     else if (nowMs - Math.max(connection.idleSinceMs, this.#drainSinceMs ?? 0) >= this.#idleGraceMs)
       connection.drain("drain");
   }
+}
+
+function isSameTls(one: Generation, other: Generation): boolean {
+  return one.http2 === other.http2 && isDeepStrictEqual(one.listenerTls, other.listenerTls);
 }

@@ -95,7 +95,7 @@ const LAYERS: readonly (readonly [name: string, files: RegExp])[] = [
   ["wire forwarder", /^src\/proxy\/wire\/.*\.ts$/],
   ["telemetry", /^src\/telemetry\/.*\.ts$/],
   ["admin", /^src\/admin\/.*\.ts$/],
-  ["composition", /^src\/(?:load|filters|reload|sidecar|testing)\.ts$/],
+  ["composition", /^src\/(?:load|filters|generation|reload|sidecar|testing)\.ts$/],
   ["probe", /^src\/probe\/.*\.ts$/],
   ["doctor", /^src\/doctor\/.*\.ts$/],
   ["commands", /^src\/commands\/.*\.ts$/],
