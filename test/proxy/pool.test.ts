@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { once } from "node:events";
 import net, { type AddressInfo, Socket } from "node:net";
 import test, { type TestContext } from "node:test";
-import { setImmediate as nextTurn } from "node:timers/promises";
+import { setImmediate as nextTurn, setTimeout as sleep } from "node:timers/promises";
 import fc from "fast-check";
 import type { HoldfastError } from "../../src/errors.ts";
 import { LearnedOrigin } from "../../src/learning/origin.ts";
@@ -275,6 +275,34 @@ test("the sweep closes what is idle for too long, too old, or one too many", asy
   await scene.quiet();
   assert.deepEqual([...scene.reasons].sort(), ["idle_timeout", "limit", "max_age"]);
   assert.equal(visitors[3]!.got!.state, "idle");
+});
+
+test("what must not be sent twice gets no connection whose close has come but was not read yet", async (t) => {
+  const peer = await origin(t);
+  const scene = new Scene(peer.port);
+  const first = await scene.visit();
+  scene.leave(first);
+  await sleep(25);
+  peer.socketOf(first.got!).destroy();
+  const second = scene.ask(new Visitor({ repeatable: false }));
+  assert.equal(second.answers, 0, "not before the event loop has looked");
+  await scene.quiet();
+  assert.notEqual(second.got, first.got);
+  assert.equal(second.got!.exchanges, 1);
+});
+
+test("whoever goes while the event loop looks gets nothing", async (t) => {
+  const scene = new Scene((await origin(t)).port);
+  const first = await scene.visit();
+  scene.leave(first);
+  await sleep(25);
+  const second = new Visitor({ repeatable: false });
+  second.ticket = scene.pool.acquire(second);
+  second.ticket!.cancel();
+  await nextTurn();
+  await nextTurn();
+  assert.equal(second.answers, 0);
+  assert.equal(scene.pool.idle, 1);
 });
 
 const POLICIES: Record<ReusePolicy, { first: boolean; reused: boolean; other: boolean }> = {

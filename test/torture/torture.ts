@@ -80,6 +80,7 @@ export async function torture(options: TortureOptions): Promise<TortureResult> {
     await listening(port, proxy);
     const random = new Random(seed);
     const answered = await runLanes({ port, lanes, requests, pauseMs: EDGE_MS, spreadMs: SPREAD_MS, random });
+    if (proxy.exitCode !== null) throw new Error(`the proxy ended: ${readFileSync(path.join(folder, "log"), "utf8")}`);
     origin.send("report");
     const [report] = (await once(origin, "message")) as [OriginReport];
     // Not at once: what it has to log is to be read.
