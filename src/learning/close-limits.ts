@@ -45,9 +45,15 @@ const AGE_SPREAD = 0.05;
 /** Idle times as close as this are of an idle limit. */
 const IDLE_SPREAD = 0.25;
 
-/** The ends with another one; the oldest leave. */
+/** Connections that were open together and end within this time end of one cause, such as a restart. */
+const ONE_CAUSE_MS = 1000;
+
+/** The ends with another one, unless it came of the same cause as the last; the oldest leave. */
 export function withEnd(ends: readonly PeerEnd[], end: PeerEnd): readonly PeerEnd[] {
   const recent = ends.filter(({ atMs }) => end.atMs - atMs <= FORGET_AFTER_MS);
+  const last = recent.at(-1);
+  const wasOpenThen = last !== undefined && end.atMs - end.ageMs <= last.atMs;
+  if (wasOpenThen && end.atMs - last.atMs < ONE_CAUSE_MS) return recent;
   return [...recent, end].slice(-MAX_ENDS);
 }
 

@@ -47,6 +47,19 @@ describe("limits told by where connections end", () => {
     assert.equal(judge({ exchanges: 100 }, { exchanges: 100 }).requests, undefined);
   });
 
+  it("takes a peer that dies with many connections, all as old and as used, for neither", () => {
+    const ends = Array.from({ length: 48 }, (_, at) => {
+      return { exchanges: 11, ageMs: 3300 + at, idleMs: at % 2, announced: false, atMs: 10_000 + at };
+    });
+    assert.deepEqual(judge(...ends), { requests: undefined, ageMs: undefined });
+    // A limit shows again on the connections that take their place.
+    const after = [20_000, 30_000].flatMap((atMs) => ends.map((end) => ({ ...end, atMs })));
+    assert.deepEqual(judge(...ends, ...after).requests, { limit: 11, announced: false });
+    // And at once where each takes the place of the last.
+    const one = [0, 20, 40].map((atMs) => ({ exchanges: 2, ageMs: 19, idleMs: 0, announced: false, atMs }));
+    assert.deepEqual(judge(...one).requests, { limit: 2, announced: false });
+  });
+
   it("lets a new limit replace the old one, and forgets", () => {
     const old = { exchanges: 100 };
     const changed = { exchanges: 1000 };
