@@ -9,7 +9,8 @@
  * @module
  */
 import net from "node:net";
-import { SHARED_BYTES, type SocketReader } from "./connect.ts";
+import type { SocketReader } from "./connect.ts";
+import { SHARED_BYTES } from "./read-memory.ts";
 
 /** Who hears what a socket reads. Until there is somebody, it is a stream as any other. */
 export class SharedReads {

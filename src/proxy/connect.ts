@@ -41,12 +41,11 @@ export interface SocketReader {
    * @returns false to pause the socket
    */
   read(bytes: Buffer, length: number): boolean;
+  /** What a plain socket is to be read into: asked for at first and after each read. */
+  memory(): Buffer;
   /** The connection is open: called once, before the first read. */
   attach(connection: ProxyConnection): void;
 }
-
-/** One read of any plain socket; what is read is consumed or copied before the next. */
-export const SHARED_BYTES: Buffer = Buffer.allocUnsafeSlow(65_536);
 
 /** Ports of this sidecar that must not be reached through it, and what is there. */
 export type OwnPorts = ReadonlyMap<number, "admin" | "outbound">;
@@ -95,7 +94,12 @@ export function connect(
     // Under TLS the bytes of the socket are not those to be read.
     ...(reader === undefined || security !== undefined
       ? {}
-      : { onread: { buffer: SHARED_BYTES, callback: (length: number) => reader.read(SHARED_BYTES, length) } }),
+      : {
+          onread: {
+            buffer: () => reader.memory(),
+            callback: (length: number, bytes: Uint8Array) => reader.read(bytes as Buffer, length),
+          },
+        }),
   });
   const timer =
     timeoutMs === Number.POSITIVE_INFINITY

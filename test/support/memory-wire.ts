@@ -56,7 +56,6 @@ const ROUTE: Route = {
   backend: undefined,
 };
 /** Reads come in memory that is used again, as on a real socket. */
-const SHARED = Buffer.alloc(65_536);
 
 /** Starts one. */
 export function memoryWire(options: MemoryWireOptions): MemoryWire {
@@ -193,7 +192,11 @@ export async function writeCut(far: Duplex, bytes: Buffer, cut: Cut, end: boolea
 /** Two ends of one connection; when one is destroyed, the other finds out as it would from a kernel. */
 function socketPair(): [near: Socket, far: Duplex] {
   const [near, far] = duplexPair();
+  const { _write: write } = near;
   Object.assign(near, {
+    // A kernel copies what it takes.
+    _write: (bytes: Buffer, encoding: BufferEncoding, done: () => void) =>
+      write.call(near, Buffer.from(bytes), encoding, done),
     remoteAddress: "192.0.2.1",
     remotePort: 1,
     localAddress: "192.0.2.2",
@@ -216,15 +219,16 @@ function socketPair(): [near: Socket, far: Duplex] {
   return [near as Socket, far];
 }
 
-/** Gives the reader what comes, in memory that holds something else as soon as it returns. */
+/** Gives the reader what comes, in its memory, which holds something else as soon as it is to be read into again. */
 function readShared(socket: Socket, reader: SocketReader, cut: Cut): void {
   socket.on("data", (bytes: Buffer) => {
     for (let at = 0; at < bytes.length && !socket.destroyed; ) {
-      const size = Math.min(cut(bytes.length - at), SHARED.length);
-      bytes.copy(SHARED, 0, at, at + size);
+      const memory = reader.memory();
+      const size = Math.min(cut(bytes.length - at), memory.length);
+      bytes.copy(memory, 0, at, at + size);
       at += size;
-      const goesOn = reader.read(SHARED, size);
-      SHARED.fill("~", 0, size);
+      const goesOn = reader.read(memory, size);
+      if (reader.memory() === memory) memory.fill("~", 0, size);
       if (goesOn) continue;
       socket.pause();
       if (at < bytes.length) socket.unshift(bytes.subarray(at));

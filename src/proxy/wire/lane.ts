@@ -20,6 +20,7 @@ import {
 import { METHOD, VALUE } from "../grammar/characters.ts";
 import { ChunkedBody } from "../grammar/chunked-body.ts";
 import { findPreface } from "../preface.ts";
+import { returnBodyMemory } from "../read-memory.ts";
 import { CONTINUE_TIMEOUT_MS } from "../request-rules.ts";
 import { hasBody } from "../response-rules.ts";
 import { interimText, lastChunk, localText, requestText, responseText } from "./messages.ts";
@@ -482,12 +483,12 @@ export class Lane implements Steps, ResponseSink {
   body(bytes: Buffer, start: number, end: number): boolean {
     const exchange = this.#exchange!;
     exchange.progressAtMs = lastClock();
-    // The memory is read into again after this: what is not written at once must be a copy.
+    if (this.#sendAs === "same") {
+      exchange.responseBytes += end - start;
+      return this.#writeBody(bytes, start, end);
+    }
     const piece = Buffer.from(bytes.subarray(start, end));
     switch (this.#sendAs) {
-      case "same":
-        exchange.responseBytes += piece.length;
-        return this.#socket.write(piece);
       case "rechunk":
         exchange.responseBytes += piece.length;
         this.#socket.cork();
@@ -499,6 +500,23 @@ export class Lane implements Steps, ResponseSink {
       case "dechunk":
         return this.#writePayload(piece);
     }
+  }
+
+  /** Writes without a copy where it can. */
+  #writeBody(bytes: Buffer, start: number, end: number): boolean {
+    const upstream = this.#upstream!;
+    const piece = bytes.subarray(start, end);
+    if (!upstream.owns(bytes)) return this.#socket.write(Buffer.from(piece));
+    let isLent = false;
+    const goOn = this.#socket.write(piece, (error) => {
+      // After an error the kernel's side of it is unknown: the memory is left to the collector.
+      if (isLent && !error) returnBodyMemory(bytes);
+    });
+    if (this.#socket.writableLength > 0) {
+      isLent = true;
+      upstream.lend();
+    }
+    return goOn;
   }
 
   /** A piece of a chunked body for a peer that does not know chunks: the connection's end delimits it. */

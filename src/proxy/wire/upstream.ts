@@ -9,6 +9,7 @@ import { readClock } from "../clock.ts";
 import type { SocketReader } from "../connect.ts";
 import type { ProxyConnection } from "../connection.ts";
 import { ChunkedBody } from "../grammar/chunked-body.ts";
+import { returnBodyMemory, SHARED_BYTES, takeBodyMemory } from "../read-memory.ts";
 import { INTERIM_ROOM } from "../response-rules.ts";
 import { parseResponseHead, type WireResponseHead } from "./response-parser.ts";
 
@@ -62,6 +63,8 @@ export class WireUpstream implements SocketReader {
   #remaining = 0;
   #partial = "";
   #chunked: ChunkedBody | undefined;
+  /** What the rest of a body is read into. */
+  #bodyMemory: Buffer | undefined;
   /** Response bytes of the current exchange. */
   responseBytes = 0;
 
@@ -93,6 +96,24 @@ export class WireUpstream implements SocketReader {
     this.#partial = "";
     this.#chunked = undefined;
     this.onDrain = undefined;
+    if (this.#bodyMemory !== undefined) returnBodyMemory(this.#bodyMemory);
+    this.#bodyMemory = undefined;
+  }
+
+  memory(): Buffer {
+    if (this.#mode === "idle" || this.#mode === "head") return SHARED_BYTES;
+    this.#bodyMemory ??= takeBodyMemory();
+    return this.#bodyMemory;
+  }
+
+  /** Whether the memory is read into by this connection alone: then it can be {@link lend | lent}. */
+  owns(memory: Buffer): boolean {
+    return memory === this.#bodyMemory;
+  }
+
+  /** The memory of this body is somebody else's from here on: the next read goes into another piece. */
+  lend(): void {
+    this.#bodyMemory = undefined;
   }
 
   read(bytes: Buffer, length: number): boolean {
