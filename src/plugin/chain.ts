@@ -440,7 +440,7 @@ function pluginError(plugin: string, hook: string, error: unknown): HoldfastErro
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {
-  return typeof value === "object" && value !== null && "then" in value && typeof value.then === "function";
+  return typeof value === "object" && value !== null && typeof (value as { then?: unknown }).then === "function";
 }
 
 /** @throws TypeError when a hook that must be synchronous returned a promise; other values are ignored */

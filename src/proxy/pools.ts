@@ -8,6 +8,7 @@ import type { LookupFunction } from "node:net";
 import { isDeepStrictEqual } from "node:util";
 import type { Learning } from "../learning/learning.ts";
 import type { Direction, Route } from "../plugin/api.ts";
+import { lastClock } from "./clock.ts";
 import type { OwnPorts } from "./connect.ts";
 import type { ProxyConnection } from "./connection.ts";
 import type { Generation } from "./generation.ts";
@@ -109,7 +110,7 @@ export class Pools implements Iterable<OriginPool> {
       entry = { pool: this.#create(route, material), route, material, name: this.#watchName(route), usedAtMs: 0 };
       this.#pools.set(key, entry);
     }
-    entry.usedAtMs = performance.now();
+    entry.usedAtMs = lastClock();
     return entry.pool;
   }
 

@@ -45,12 +45,16 @@ export function metricsFilter(instruments: Instruments, options: MetricsOptions)
 class DurationSeries {
   readonly #recent: { method: string; a: unknown; b: unknown; error: string; series: HistogramSeries }[] = [];
 
-  /** @param find - looks the series up by its key, when it was not used lately */
-  of(method: string, a: unknown, b: unknown, error: string, find: () => HistogramSeries): HistogramSeries {
+  /** @returns `undefined` when it was not used lately */
+  recent(method: string, a: unknown, b: unknown, error: string): HistogramSeries | undefined {
     for (const kind of this.#recent) {
       if (kind.method === method && kind.a === a && kind.b === b && kind.error === error) return kind.series;
     }
-    const series = find();
+    return undefined;
+  }
+
+  /** Keeps a series for {@link recent}. */
+  keep(method: string, a: unknown, b: unknown, error: string, series: HistogramSeries): HistogramSeries {
     if (this.#recent.length >= MAX_RECENT) this.#recent.shift();
     this.#recent.push({ method, a, b, error, series });
     return series;
@@ -67,7 +71,8 @@ class OriginSeries {
   readonly durations = new DurationSeries();
   openActive: NumberSeries | undefined;
   openIdle: NumberSeries | undefined;
-  readonly idleTimeouts: Record<IdleLimitSource, NumberSeries | undefined> = {
+  /** What {@link Recorder.idleTimeouts} found last, in milliseconds: it hardly ever changes. */
+  readonly idleTimeoutsMs: Record<IdleLimitSource, number | undefined> = {
     configured: undefined,
     hint: undefined,
     learned: undefined,
@@ -154,10 +159,14 @@ class Recorder {
     const { status } = outcome;
     const error = outcome.error?.code ?? (status !== undefined && status >= 500 ? String(status) : "");
     const durations = scheme === "http" ? this.#httpDurations : this.#httpsDurations;
-    return durations.of(method, version, status, error, () =>
-      this.instruments.serverRequestDuration.at(
-        `${this.direction} ${method} ${scheme} ${version} ${status} ${error}`,
-        () => ({
+    return (
+      durations.recent(method, version, status, error) ??
+      durations.keep(
+        method,
+        version,
+        status,
+        error,
+        this.#newServerDuration(`${method} ${scheme} ${version} ${status} ${error}`, {
           [ATTR.httpRequestMethod]: method,
           [ATTR.urlScheme]: scheme,
           [ATTR.networkProtocolVersion]: version,
@@ -165,8 +174,12 @@ class Recorder {
           ...(error === "" ? {} : { [ATTR.errorType]: error }),
           [ATTR.direction]: this.direction,
         }),
-      ),
+      )
     );
+  }
+
+  #newServerDuration(key: string, attributes: SeriesAttributes): HistogramSeries {
+    return this.instruments.serverRequestDuration.at(`${this.direction} ${key}`, () => attributes);
   }
 
   clientActive(method: string, origin: OriginSeries): NumberSeries {
@@ -188,16 +201,39 @@ class Recorder {
     error: string | undefined,
   ): HistogramSeries {
     const protocol = connection?.protocol;
-    return origin.durations.of(method, protocol, status, error ?? "", () => {
-      const version = protocol === undefined ? undefined : protocolVersion(protocol);
-      return this.instruments.clientRequestDuration.at(`${origin.key} ${method} ${version} ${status} ${error}`, () => ({
-        [ATTR.httpRequestMethod]: method,
-        ...origin.attributes,
-        ...(version === undefined ? {} : { [ATTR.networkProtocolVersion]: version }),
-        ...(status === undefined ? {} : { [ATTR.httpResponseStatusCode]: status }),
-        ...(error === undefined ? {} : { [ATTR.errorType]: error }),
-      }));
-    });
+    const { durations } = origin;
+    return (
+      durations.recent(method, protocol, status, error ?? "") ??
+      durations.keep(
+        method,
+        protocol,
+        status,
+        error ?? "",
+        this.#newClientDuration(
+          origin,
+          method,
+          protocol === undefined ? undefined : protocolVersion(protocol),
+          status,
+          error,
+        ),
+      )
+    );
+  }
+
+  #newClientDuration(
+    origin: OriginSeries,
+    method: string,
+    version: string | undefined,
+    status: number | undefined,
+    error: string | undefined,
+  ): HistogramSeries {
+    return this.instruments.clientRequestDuration.at(`${origin.key} ${method} ${version} ${status} ${error}`, () => ({
+      [ATTR.httpRequestMethod]: method,
+      ...origin.attributes,
+      ...(version === undefined ? {} : { [ATTR.networkProtocolVersion]: version }),
+      ...(status === undefined ? {} : { [ATTR.httpResponseStatusCode]: status }),
+      ...(error === undefined ? {} : { [ATTR.errorType]: error }),
+    }));
   }
 
   open(connection: Connection, state: "active" | "idle"): NumberSeries {
@@ -262,28 +298,25 @@ class Recorder {
   }
 
   idleTimeouts(connection: Connection): void {
-    this.#idleTimeout(connection, "configured", connection.keepAlive.idleTimeoutMs);
-    this.#idleTimeout(connection, "hint", connection.hint?.timeoutMs);
-    this.#idleTimeout(connection, "learned", connection.learned?.idleTimeoutMs);
+    const origin = this.origin(connection.origin);
+    const { idleTimeoutsMs: last } = origin;
+    const configured = connection.keepAlive.idleTimeoutMs;
+    const hint = connection.hint?.timeoutMs;
+    const learned = connection.learned?.idleTimeoutMs;
+    if (configured !== last.configured) this.#idleTimeout(origin, "configured", configured);
+    if (hint !== last.hint) this.#idleTimeout(origin, "hint", hint);
+    if (learned !== last.learned) this.#idleTimeout(origin, "learned", learned);
   }
 
-  #idleTimeout(connection: Connection, source: IdleLimitSource, timeoutMs: number | undefined): void {
-    const origin = this.origin(connection.origin);
-    const known = origin.idleTimeouts[source];
+  #idleTimeout(origin: OriginSeries, source: IdleLimitSource, timeoutMs: number | undefined): void {
+    origin.idleTimeoutsMs[source] = timeoutMs;
+    const { upstreamIdleTimeout } = this.instruments;
+    const key = `${origin.key} ${source}`;
     if (timeoutMs === undefined || timeoutMs === Number.POSITIVE_INFINITY) {
-      if (known === undefined) return;
-      origin.idleTimeouts[source] = undefined;
-      this.instruments.upstreamIdleTimeout.remove(`${origin.key} ${source}`);
+      upstreamIdleTimeout.remove(key);
       return;
     }
-    const series =
-      known ??
-      this.instruments.upstreamIdleTimeout.at(`${origin.key} ${source}`, () => ({
-        [ATTR.source]: source,
-        ...origin.attributes,
-      }));
-    origin.idleTimeouts[source] = series;
-    series.value = timeoutMs / 1000;
+    upstreamIdleTimeout.at(key, () => ({ [ATTR.source]: source, ...origin.attributes })).value = timeoutMs / 1000;
   }
 
   stale(exchange: Exchange, result: string): void {

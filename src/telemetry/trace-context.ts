@@ -31,6 +31,7 @@ const NO_SPAN = "0".repeat(16);
  * such a request starts a new trace (W3C Trace Context §3.2).
  */
 export function readParent(headers: HeaderList): RemoteParent | undefined {
+  if (!headers.has("traceparent")) return undefined;
   const values = headers.getAll("traceparent");
   return values.length === 1 ? parseTraceparent(values[0]!) : undefined;
 }
