@@ -8,6 +8,7 @@ import type { HoldfastError } from "../../src/errors.ts";
 import { LearnedOrigin } from "../../src/learning/origin.ts";
 import type { CloseReason, Exchange, ReusePolicy } from "../../src/plugin/api.ts";
 import { Chain } from "../../src/plugin/chain.ts";
+import { readClock } from "../../src/proxy/clock.ts";
 import { ProxyConnection } from "../../src/proxy/connection.ts";
 import { type Asker, OriginPool, type Ticket } from "../../src/proxy/pool.ts";
 
@@ -283,6 +284,7 @@ test("what must not be sent twice gets no connection whose close has come but wa
   const first = await scene.visit();
   scene.leave(first);
   await sleep(25);
+  readClock();
   peer.socketOf(first.got!).destroy();
   const second = scene.ask(new Visitor({ repeatable: false }));
   assert.equal(second.answers, 0, "not before the event loop has looked");
@@ -296,6 +298,7 @@ test("whoever goes while the event loop looks gets nothing", async (t) => {
   const first = await scene.visit();
   scene.leave(first);
   await sleep(25);
+  readClock();
   const second = new Visitor({ repeatable: false });
   second.ticket = scene.pool.acquire(second);
   second.ticket!.cancel();
