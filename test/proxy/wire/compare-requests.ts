@@ -93,6 +93,9 @@ const LOOSER: readonly Looser[] = [
   },
 ];
 
+/** What node:http says of a method that it does not know. */
+const INVALID_METHOD = /^HPE_INVALID_(?:METHOD|VERSION|CONSTANT)$/;
+
 interface Message {
   readonly method: string;
   readonly target: string;
@@ -222,10 +225,10 @@ export async function compareRequests(text: string, requestCut: Cut, responseCut
   if (judged.messages.some(({ fields }) => splitHopByHop(fields).hop.upgrade !== undefined)) return outcome();
   if (record.error !== undefined) {
     // Only where node:http refuses it too when it comes directly.
+    const isJudgedLoosely = explainLooser(LOOSER, judged.error, text) !== undefined;
     const reason =
-      explainLooser(LOOSER, judged.error, text) === undefined
-        ? explainUnknownMethod(judged, record)
-        : explainLooser(LOOSER, record.error, text);
+      (isJudgedLoosely ? explainLooser(LOOSER, record.error, text) : undefined) ??
+      (isJudgedLoosely || INVALID_METHOD.test(judged.error ?? "") ? explainUnknownMethod(record) : undefined);
     return reason === undefined
       ? difference(`what went upstream is not valid: ${record.error}`)
       : outcome(undefined, reason);
@@ -255,9 +258,8 @@ export async function compareRequests(text: string, requestCut: Cut, responseCut
 }
 
 /** A method that node:http does not know is passed on, and refused behind us as it is in our place. */
-function explainUnknownMethod(judged: Record, { error, unreadMethod }: Record): string | undefined {
-  const isMethod = /^HPE_INVALID_(?:METHOD|VERSION|CONSTANT)$/;
-  if (!isMethod.test(judged.error ?? "") || !isMethod.test(error ?? "")) return undefined;
+function explainUnknownMethod({ error, unreadMethod }: Record): string | undefined {
+  if (!INVALID_METHOD.test(error ?? "")) return undefined;
   if (unreadMethod === undefined || http.METHODS.includes(unreadMethod)) return undefined;
   return "methods that it does not know (RFC 9110 §9.1)";
 }
