@@ -35,6 +35,8 @@ export interface PagesOptions {
   readonly rttMs: number;
   readonly resources: readonly number[];
   readonly atOnce: readonly number[];
+  /** How often each page is loaded; the fastest counts. */
+  readonly times: number;
   readonly signal: AbortSignal;
   /** Whether as many connections must be opened as calculated, and not merely no more: a machine that stalls opens less. */
   readonly exact: boolean;
@@ -54,16 +56,20 @@ export async function loadPages(place: Place, options: PagesOptions): Promise<re
       for (const way of WAYS) {
         for (const resources of options.resources) {
           for (const atOnce of options.atOnce) {
-            options.signal.throwIfAborted();
             const load: PageLoad = { resources, atOnce, scheme, keeping: KEEPING[way] };
-            const result = await Promise.race([
-              measure(network, place, fetcher, options.rttMs, way, load),
-              network.broken,
-              aborted(options.signal),
-            ]);
-            check(result, options);
-            results.push(result);
-            options.done(result);
+            let fastest: PageResult | undefined;
+            for (let time = 0; time < options.times; time++) {
+              options.signal.throwIfAborted();
+              const result = await Promise.race([
+                measure(network, place, fetcher, options.rttMs, way, load),
+                network.broken,
+                aborted(options.signal),
+              ]);
+              check(result, options);
+              if (fastest === undefined || result.measuredMs < fastest.measuredMs) fastest = result;
+            }
+            results.push(fastest!);
+            options.done(fastest!);
           }
         }
       }
