@@ -14,6 +14,7 @@ import { HoldfastError } from "./errors.ts";
 import { Filters } from "./filters.ts";
 import { buildGeneration } from "./generation.ts";
 import { Learning } from "./learning/learning.ts";
+import { StateFile } from "./learning/state-file.ts";
 import type { Loaded } from "./load.ts";
 import type { Connection, Direction } from "./plugin/api.ts";
 import type { LoadedPlugin } from "./plugin/loader.ts";
@@ -101,7 +102,13 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
   const backends = new Backends(config.backends);
   const sweep = new Sweep();
   const learning = new Learning();
-  const sweepLearning = (nowMs: number): void => learning.sweep(nowMs);
+  const { stateFile } = config.learning;
+  const memory = stateFile === undefined ? undefined : new StateFile(stateFile, learning, log);
+  memory?.load();
+  const sweepLearning = (nowMs: number): void => {
+    learning.sweep(nowMs);
+    memory?.sweep(nowMs);
+  };
   sweep.add(sweepLearning);
   started.push(() => sweep.remove(sweepLearning));
   const instance = randomBytes(4).toString("hex");
@@ -139,6 +146,7 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
       async close() {
         await Promise.all(sides.map(({ direction }) => direction.close()));
         sweep.remove(sweepLearning);
+        await memory?.save();
         await telemetry.shutdown();
         state = "stopped";
         // Last, so that /readyz and /metrics answer until the end.

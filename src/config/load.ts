@@ -230,6 +230,9 @@ function toConfig(json: SidecarJson, folder: string, file: string): SidecarConfi
     },
     drain: { deadlineMs: drain.deadline, idleGraceMs: drain.idleGrace },
     reload: json.reload,
+    learning: {
+      stateFile: json.learning.stateFile === null ? undefined : path.resolve(folder, json.learning.stateFile),
+    },
     forwarding: { ...json.forwarding, trusted: json.forwarding.trusted.map(parseRange) },
     folder,
     file: path.resolve(file),

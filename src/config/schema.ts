@@ -113,6 +113,7 @@ export interface SidecarJson {
   };
   readonly drain: { readonly deadline: number; readonly idleGrace: number };
   readonly reload: SidecarConfig["reload"];
+  readonly learning: { readonly stateFile: string | null };
   readonly forwarding: Omit<SidecarConfig["forwarding"], "trusted"> & { readonly trusted: readonly string[] };
 }
 
@@ -598,6 +599,15 @@ export const sidecarSchema: convict.Schema<SidecarJson> = {
       "HOLDFAST_RELOAD_WATCH",
       "Whether a change of this file is put into force at once, as by SIGHUP and `POST /reload`.",
     ),
+  },
+  learning: {
+    stateFile: {
+      default: null,
+      nullable: true,
+      format: String,
+      env: "HOLDFAST_LEARNING_STATE_FILE",
+      doc: "File in which what was learned of upstreams (when they close connections) is kept, so that a restart goes on from it. Relative to this file. Written every minute and at the end; its folder must be writable. Left out: it is forgotten. It holds names and addresses of upstreams and times, nothing of requests.",
+    },
   },
   forwarding: {
     trusted: {

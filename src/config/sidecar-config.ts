@@ -185,6 +185,8 @@ export interface SidecarConfig {
   readonly drain: DrainConfig;
   /** `watch`: whether a change of the file is put into force at once. Default `true`. */
   readonly reload: { readonly watch: boolean };
+  /** `stateFile`: where what was learned of upstreams is kept, an absolute path; `undefined`: nowhere. */
+  readonly learning: { readonly stateFile: string | undefined };
   /** `X-Forwarded-*`, `Forwarded` and `Via` as written to the upstream. */
   readonly forwarding: {
     /** Inbound peers whose word on earlier hops is taken. Default: none. */

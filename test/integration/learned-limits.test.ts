@@ -1,4 +1,7 @@
 import assert from "node:assert/strict";
+import { mkdtempSync, rmSync } from "node:fs";
+import { tmpdir } from "node:os";
+import path from "node:path";
 import test, { type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import type { OriginView } from "../../src/admin/view.ts";
@@ -135,3 +138,32 @@ for (const forwarder of FORWARDERS) {
     assert.deepEqual(known().learned.whole.ending.requests, { limit: 3, announced: true });
   });
 }
+
+test("a sidecar that is started again goes on from what was learned", async (t) => {
+  const folder = mkdtempSync(path.join(tmpdir(), "holdfast-state-"));
+  t.after(() => rmSync(folder, { recursive: true, force: true }));
+  const origin = await rawOrigin(t, ({ socket }) => {
+    socket.write(OK);
+    setTimeout(() => socket.end(), 100);
+  });
+  const watch = observer();
+  const options = {
+    upstream: origin.url,
+    plugins: [{ use: "idle-timeout" }, { plugin: watch.plugin }],
+    config: { learning: { stateFile: path.join(folder, "learned.json") } },
+  };
+  const first = await testSidecar(t, options);
+  const peer = await RawPeer.connect(t, first.inbound);
+  for (let count = 1; count <= 3; count++) {
+    peer.send(GET);
+    await watch.closedOn("upstream", count);
+  }
+  await first.stop();
+
+  const second = await testSidecar(t, options);
+  const other = await RawPeer.connect(t, second.inbound);
+  other.send(GET);
+  await other.until((text) => text.endsWith("\r\n\r\nok"));
+  const { exchange } = await watch.end(4);
+  assert.equal(exchange.upstream!.idleLimitSource, "learned");
+});
