@@ -31,7 +31,8 @@ export async function measurePersistence(approach: Approach, pace: Pace, ask: As
   try {
     const answer = await visit.request(ask);
     const found = (kept: Kept): Persisted => ({ kept, answer, address: visit.address });
-    if (answer.ends) {
+    // Who was asked to close need not say that it will.
+    if (answer.ends || ask.connection === "close") {
       await Promise.race([visit.ended, sleep(CLOSE_MS, undefined, { signal })]);
       return found(visit.isOver ? "closed" : "kept");
     }

@@ -48,9 +48,10 @@ export type Phase =
     }
   | { readonly kind: "done" };
 
-/** The four ways to ask, by the name of their answer. */
+/** The ways to ask, by the name of their answer. */
 const ASKS: Readonly<Record<keyof Persistence, Ask>> = {
   http11: { version: "1.1", connection: undefined },
+  http11KeepAlive: { version: "1.1", connection: "keep-alive" },
   http11Close: { version: "1.1", connection: "close" },
   http10: { version: "1.0", connection: undefined },
   http10KeepAlive: { version: "1.0", connection: "keep-alive" },
@@ -81,9 +82,17 @@ export async function probe(peer: Peer, options: ProbeOptions): Promise<ProbeRes
     progress({ kind: "done" });
     return { ...nothing(peer, method), notMeasured, interrupted: signal.aborted };
   }
-  const keepAlive = await measureOthers(first, (ask) =>
-    attempt("keep-alive", () => measurePersistence(approach, pace, ask)),
-  );
+  const ask = (way: Ask): Promise<Persisted | null> =>
+    attempt("keep-alive", () => measurePersistence(approach, pace, way));
+  const asked = await ask(ASKS.http11KeepAlive);
+  const keepAlive: Persistence = {
+    http11: first.kept,
+    http11KeepAlive: asked?.kept ?? null,
+    http11Close: (await ask(ASKS.http11Close))?.kept ?? null,
+    http10: (await ask(ASKS.http10))?.kept ?? null,
+    http10KeepAlive: (await ask(ASKS.http10KeepAlive))?.kept ?? null,
+  };
+  const hint = hintOf(first, asked);
 
   progress({ kind: "set-up" });
   const opening = await attempt("set-up", () => measureSetup(approach, pace));
@@ -100,8 +109,6 @@ export async function probe(peer: Peer, options: ProbeOptions): Promise<ProbeRes
 
   const { answer } = first;
   const addresses = [idle.afterRequest, idle.beforeRequest].flatMap((one) => one?.connections ?? []);
-  const advertisedMs = answer.hint?.timeoutMs;
-  const advertisedMax = requests?.announcedMax;
   progress({ kind: "done" });
   return {
     url: peer.url,
@@ -110,16 +117,13 @@ export async function probe(peer: Peer, options: ProbeOptions): Promise<ProbeRes
     status: answer.status,
     version: answer.version,
     keepAlive,
-    hint:
-      answer.hint === undefined
-        ? null
-        : { timeoutMs: answer.hint.timeoutMs ?? null, maxRequests: answer.hint.maxRequests ?? null },
+    hint,
     idle,
     requests: requests === null ? null : { answered: requests.answered, end: requests.end },
     setup: opening === null ? null : reuseOf(opening, requests),
     hintTruth: {
-      timeout: timeoutTruth(advertisedMs, idle.afterRequest),
-      maxRequests: maxTruth(requests === null ? answer.hint?.maxRequests : advertisedMax, requests),
+      timeout: timeoutTruth(hint?.timeoutMs ?? undefined, idle.afterRequest),
+      maxRequests: maxTruth(hint?.maxRequests ?? undefined, requests),
     },
     notMeasured,
     interrupted: signal.aborted,
@@ -137,7 +141,7 @@ function nothing(peer: Peer, method: ProbeMethod): Omit<ProbeResult, "notMeasure
     addresses: [],
     status: null,
     version: null,
-    keepAlive: { http11: null, http11Close: null, http10: null, http10KeepAlive: null },
+    keepAlive: { http11: null, http11KeepAlive: null, http11Close: null, http10: null, http10KeepAlive: null },
     hint: null,
     idle: { afterRequest: null, beforeRequest: null },
     requests: null,
@@ -146,13 +150,12 @@ function nothing(peer: Peer, method: ProbeMethod): Omit<ProbeResult, "notMeasure
   };
 }
 
-async function measureOthers(first: Persisted, measure: (ask: Ask) => Promise<Persisted | null>): Promise<Persistence> {
-  return {
-    http11: first.kept,
-    http11Close: (await measure(ASKS.http11Close))?.kept ?? null,
-    http10: (await measure(ASKS.http10))?.kept ?? null,
-    http10KeepAlive: (await measure(ASKS.http10KeepAlive))?.kept ?? null,
-  };
+/** Apache httpd, for one, advertises only to who says `Connection: keep-alive`. */
+function hintOf(plain: Persisted, asked: Persisted | null): ProbeResult["hint"] {
+  const hint = plain.answer.hint ?? asked?.answer.hint;
+  if (hint === undefined) return null;
+  const onlyWhenAsked = plain.answer.hint === undefined;
+  return { timeoutMs: hint.timeoutMs ?? null, maxRequests: hint.maxRequests ?? null, onlyWhenAsked };
 }
 
 function count(approach: Approach, { pace, maxRequests, progress }: ProbeOptions): Promise<Counted> {

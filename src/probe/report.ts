@@ -87,7 +87,8 @@ function advertisedText({ hint, hintTruth }: ProbeResult): string {
   const parts: string[] = [];
   if (hint.timeoutMs !== null) parts.push(`timeout=${hint.timeoutMs / 1000}: ${truthText(hintTruth.timeout)}`);
   if (hint.maxRequests !== null) parts.push(`max=${hint.maxRequests}: ${truthText(hintTruth.maxRequests)}`);
-  return parts.length === 0 ? "nothing" : parts.join("; ");
+  if (parts.length === 0) return "nothing";
+  return parts.join("; ") + (hint.onlyWhenAsked ? " (only to requests with Connection: keep-alive)" : "");
 }
 
 function truthText(truth: Truth): string {

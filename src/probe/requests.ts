@@ -9,8 +9,6 @@ import { type Approach, Visit } from "./visit.ts";
 
 /** What was found out on the way. */
 export interface Counted extends RequestsMeasured {
-  /** `max` in the first response. */
-  readonly announcedMax: number | undefined;
   /** Time to the first byte of each response but the first, in milliseconds. */
   readonly reusedFirstByteMs: readonly number[];
 }
@@ -31,18 +29,16 @@ export async function countRequests(
   await pace.turn(signal);
   const visit = await Visit.open(approach);
   const reusedFirstByteMs: number[] = [];
-  let announcedMax: number | undefined;
   let answered = 0;
-  const counted = (end: RequestsMeasured["end"]): Counted => ({ answered, end, announcedMax, reusedFirstByteMs });
+  const counted = (end: RequestsMeasured["end"]): Counted => ({ answered, end, reusedFirstByteMs });
   try {
     while (answered < most) {
       if (answered > 0) await pace.turn(signal);
       if (visit.isOver) return counted("unannounced");
       try {
-        const { status, ends, hint, firstByteMs } = await visit.request();
+        const { status, ends, firstByteMs } = await visit.request();
         answered++;
-        if (answered === 1) announcedMax = hint?.maxRequests;
-        else reusedFirstByteMs.push(firstByteMs);
+        if (answered > 1) reusedFirstByteMs.push(firstByteMs);
         progress(answered);
         if (ends) return counted("announced");
         // It asks not to be asked so often, or cannot answer any more.

@@ -28,8 +28,13 @@ export interface ProbeResult {
   /** Version of the first response. */
   readonly version: "1.0" | "1.1" | null;
   readonly keepAlive: Persistence;
-  /** What the first response advertised in `Keep-Alive`; `null` when nothing. */
-  readonly hint: { readonly timeoutMs: number | null; readonly maxRequests: number | null } | null;
+  /** What the first response on a connection advertised in `Keep-Alive`; `null` when nothing. */
+  readonly hint: {
+    readonly timeoutMs: number | null;
+    readonly maxRequests: number | null;
+    /** Whether it is advertised only to requests with `Connection: keep-alive`. */
+    readonly onlyWhenAsked: boolean;
+  } | null;
   readonly idle: {
     /** Idle after one exchange: what a pool's connection is. */
     readonly afterRequest: IdleMeasured | null;
@@ -60,6 +65,8 @@ export type Kept = "kept" | "closed" | "broken";
 export interface Persistence {
   /** HTTP/1.1 without a word about it: kept by default (RFC 9112 §9.3). */
   readonly http11: Kept | null;
+  /** HTTP/1.1 with `Connection: keep-alive`. */
+  readonly http11KeepAlive: Kept | null;
   /** HTTP/1.1 with `Connection: close`. */
   readonly http11Close: Kept | null;
   /** HTTP/1.0 without a word about it: closed by default. */

@@ -60,8 +60,8 @@ test("Ctrl-C prints what is known, and ends with 1", async (t) => {
   const running = Promise.withResolvers<void>();
   const server = http.createServer((_request, response) => {
     response.end("ok");
-    // Four ways to ask, one of them twice, five connections, five on one, two that wait: by then it waits.
-    if (++asked === 17) running.resolve();
+    // Five ways to ask, two of them twice, five connections, five on one, two that wait: by then it waits.
+    if (++asked === 19) running.resolve();
   });
   server.keepAliveTimeout = 0;
   server.listen(0, "127.0.0.1");

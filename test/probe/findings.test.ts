@@ -27,7 +27,13 @@ function result(change: Partial<ProbeResult> = {}): ProbeResult {
     addresses: ["10.0.0.9"],
     status: 200,
     version: "1.1",
-    keepAlive: { http11: "kept", http11Close: "closed", http10: "closed", http10KeepAlive: "kept" },
+    keepAlive: {
+      http11: "kept",
+      http11KeepAlive: "kept",
+      http11Close: "closed",
+      http10: "closed",
+      http10KeepAlive: "kept",
+    },
     hint: null,
     idle: { afterRequest: idle([60_010]), beforeRequest: null },
     requests: { answered: 200, end: "not reached" },
@@ -95,7 +101,10 @@ test("a connection is always left before the limit, and never before half of it"
 test("lines for sidecar.json: what was seen and what was said, the smaller of both", () => {
   const address = { address: "inventory.internal", port: 8081 };
   assert.deepEqual(backend({}), { ...address, keepaliveTime: "55s" });
-  assert.deepEqual(backend({ hint: { timeoutMs: 20_000, maxRequests: null } }), { ...address, keepaliveTime: "18s" });
+  assert.deepEqual(backend({ hint: { timeoutMs: 20_000, maxRequests: null, onlyWhenAsked: false } }), {
+    ...address,
+    keepaliveTime: "18s",
+  });
   assert.deepEqual(backend({ url: "https://a.example/x" }), {
     address: "a.example",
     port: 443,
@@ -185,14 +194,20 @@ test("a pace gives turns no faster than it says, and an abort ends the wait", as
 test("the report says what was found in words", () => {
   const text = reportLines(
     result({
-      hint: { timeoutMs: 5000, maxRequests: 100 },
+      hint: { timeoutMs: 5000, maxRequests: 100, onlyWhenAsked: true },
       hintTruth: { timeout: "closes early", maxRequests: "unknown" },
       idle: {
         afterRequest: idle([4000, 4700]),
         beforeRequest: idle([], 90_000, false),
       },
       requests: { answered: 7, end: "unannounced" },
-      keepAlive: { http11: "kept", http11Close: "kept", http10: "broken", http10KeepAlive: null },
+      keepAlive: {
+        http11: "kept",
+        http11KeepAlive: "kept",
+        http11Close: "kept",
+        http10: "broken",
+        http10KeepAlive: null,
+      },
       notMeasured: [{ what: "set-up", why: "interrupted" }],
       interrupted: true,
     }),
@@ -205,7 +220,7 @@ test("the report says what was found in words", () => {
     "    HTTP/1.0 keep-alive    not measured",
     "  idle after a request     closed after 4.00 s to 4.70 s by FIN (2 of 2 connections)",
     "  idle before a request    open after 90.0 s, but does not answer any more: something on the way forgot the connection",
-    "  advertised               timeout=5: not true, it closes earlier; max=100: not seen to be true or not",
+    "  advertised               timeout=5: not true, it closes earlier; max=100: not seen to be true or not (only to requests with Connection: keep-alive)",
     "  requests per connection  7, then closed without a word",
     "  not measured: set-up: interrupted",
     "  interrupted: this is what was known by then",
