@@ -20,24 +20,21 @@ import {
 import { METHOD, VALUE } from "../grammar/characters.ts";
 import { ChunkedBody } from "../grammar/chunked-body.ts";
 import { findPreface } from "../preface.ts";
-import { returnBodyMemory } from "../read-memory.ts";
 import { CONTINUE_TIMEOUT_MS } from "../request-rules.ts";
 import { hasBody } from "../response-rules.ts";
 import { interimText, lastChunk, localText, requestText, responseText } from "./messages.ts";
+import { RequestBody } from "./request-body.ts";
 import { parseRequestHead, type WireHead } from "./request-parser.ts";
+import { ResponseBody } from "./response-body.ts";
 import type { WireResponseHead } from "./response-parser.ts";
 import { type ResponseSink, WireUpstream } from "./upstream.ts";
 
 /** Bytes that wait for the exchange before them; above this, reading pauses. */
 const MAX_WAITING_BYTES = 65_536;
-/** Kept pieces of a request body that are put together: tiny ones cost far more than their bytes. */
-const MAX_KEPT_PIECES = 128;
 /** A head up to here is taken as it was read; a longer one is copied first. */
 const MAX_ORDINARY_HEAD_BYTES = 8192;
 /** Empty lines before a request line that are skipped. */
 const MAX_EMPTY_LINES = 4;
-/** Up to here a request body goes into one write with its head. */
-const SMALL_BYTES = 16_384;
 const HEAD_END = Buffer.from("\r\n\r\n");
 
 /** What a lane cannot do itself. */
@@ -49,8 +46,8 @@ export interface LaneHost {
   refuse(connection: ProxyConnection, failure: HoldfastError): void;
 }
 
-/** Where a request body stands. */
-type RequestBody = "none" | "length" | "chunked";
+/** How the rest of a request body ends; `none`: there is no rest. */
+type BodyRest = "none" | "length" | "chunked";
 
 /** A downstream connection on the wire path. */
 export class Lane implements Steps, ResponseSink {
@@ -73,7 +70,7 @@ export class Lane implements Steps, ResponseSink {
   #upstream: WireUpstream | undefined;
   method = "";
 
-  #body: RequestBody = "none";
+  #body: BodyRest = "none";
   #bodyRemaining = 0;
   #bodyChunks: ChunkedBody | undefined;
   /** What was wrong with the body that came along with the head, until the exchange begins and can fail. */
@@ -81,30 +78,21 @@ export class Lane implements Steps, ResponseSink {
   #isAdmitted = false;
   /** The exchange is over but its request is not: what is left is read and dropped. */
   #dropping = false;
-  /** Pieces of the request body that wait for a connection. */
-  #unsent: Buffer[] = [];
-  /** Every piece so far, for a retry; `undefined` once it is too much or a response has begun. */
-  #kept: Buffer[] | undefined;
-  #keptBytes = 0;
-  #written = 0;
+  readonly #requestBody = new RequestBody();
 
   /** Runs while the peer waits for 100. */
   #continueTimer: NodeJS.Timeout | undefined;
   /** The peer was told that it may send its body. */
   #continued = false;
   #responseBegun = false;
-  /** How the response body goes downstream. */
-  /** Whether the peer can tell a response that was cut from a whole one. */
-  #delimited = true;
-  #sendAs: "same" | "rechunk" | "dechunk" = "same";
-  #responseChunked = false;
-  #dechunker: ChunkedBody | undefined;
+  readonly #responseBody: ResponseBody;
 
   constructor(connection: ProxyConnection, host: LaneHost) {
     this.connection = connection;
     this.#host = host;
     this.#around = host.around;
     this.#socket = connection.socket;
+    this.#responseBody = new ResponseBody(connection.socket);
     connection.noteBytesRead = false;
     if (connection.reads === undefined) this.#socket.on("data", this.#onBytes);
     else connection.reads.read = this.#onRead;
@@ -198,7 +186,7 @@ export class Lane implements Steps, ResponseSink {
 
   /** Whether the upstream takes more of the request body. As long as there is none, one read of it is enough. */
   #upstreamTakesMore(): boolean {
-    if (this.#upstream === undefined) return this.#unsent.length === 0;
+    if (this.#upstream === undefined) return !this.#requestBody.waits;
     if (!this.#exchange!.upstream!.socket.writableNeedDrain) return true;
     this.#upstream.onDrain = this.#flow;
     return false;
@@ -285,8 +273,7 @@ export class Lane implements Steps, ResponseSink {
     this.method = head.method;
     this.#responseBegun = false;
     this.#continued = false;
-    this.#written = 0;
-    this.#kept = undefined;
+    this.#requestBody.begin(hasRequestBody(head));
     this.#emptyLines = 0;
     let at = bodyStart;
     if (!hasRequestBody(head)) {
@@ -295,8 +282,6 @@ export class Lane implements Steps, ResponseSink {
       this.#body = framing.kind;
       this.#bodyRemaining = framing.kind === "length" ? framing.bytes : 0;
       this.#bodyChunks = framing.kind === "chunked" ? new ChunkedBody() : undefined;
-      this.#kept = [];
-      this.#keptBytes = 0;
       this.#isAdmitted = false;
       if (at < length) at = this.#takeBody(bytes, at);
     }
@@ -351,18 +336,9 @@ export class Lane implements Steps, ResponseSink {
     if (this.#dropping) return;
     const exchange = this.#exchange!;
     exchange.requestBytes += payloadBytes;
-    if (this.#kept !== undefined) {
-      this.#keptBytes += piece.length;
-      if (this.#keptBytes > exchange.generation.limits.replayBytes) this.#kept = undefined;
-      else if (this.#kept.push(piece) === MAX_KEPT_PIECES) this.#kept = [Buffer.concat(this.#kept)];
-    }
-    if (this.#upstream === undefined) {
-      this.#unsent.push(piece);
-      return;
-    }
-    exchange.progressAtMs = lastClock();
-    this.#written += piece.length;
-    exchange.upstream!.socket.write(piece);
+    const upstream = this.#upstream === undefined ? undefined : exchange.upstream!.socket;
+    if (upstream !== undefined) exchange.progressAtMs = lastClock();
+    this.#requestBody.add(piece, upstream, exchange.generation.limits.replayBytes);
   }
 
   // ---- steps of the exchange
@@ -390,26 +366,8 @@ export class Lane implements Steps, ResponseSink {
     this.#upstream = upstream;
     upstream.begin(this, exchange.generation.limits);
     const text = requestText(exchange, this.#head!, exchange.generation.forwarding);
-    const pieces = this.#unsent;
-    this.#unsent = [];
-    this.#written = text.length;
-    if (!connection.socket.writable) {
-      // It closed between the pool's choice and now: nothing of the request leaves, and `broken` follows.
-      this.#written = 0;
-    } else if (pieces.length === 0) {
-      connection.socket.write(text, "latin1");
-    } else if (pieces.length === 1 && pieces[0]!.length <= SMALL_BYTES) {
-      this.#written += pieces[0]!.length;
-      connection.socket.write(text + pieces[0]!.toString("latin1"), "latin1");
-    } else {
-      connection.socket.cork();
-      connection.socket.write(text, "latin1");
-      for (const piece of pieces) {
-        this.#written += piece.length;
-        connection.socket.write(piece);
-      }
-      connection.socket.uncork();
-    }
+    // Should it have closed between the pool's choice and now, nothing leaves, and `broken` follows.
+    this.#requestBody.send(text, connection.socket);
     this.#flow();
     if (this.#head!.expectsContinue && this.#waitsToSend(exchange)) {
       // Set per exchange, but only for the few that expect it.
@@ -448,26 +406,22 @@ export class Lane implements Steps, ResponseSink {
   head(head: WireResponseHead, body: string, complete: boolean): boolean {
     const exchange = this.#exchange!;
     const isOld = this.#head!.version === "1.0";
-    const { ends } = head;
-    this.#delimited = ends === "none" || ends === "length" || !isOld;
-    this.#sendAs = ends === "chunked" && isOld ? "dechunk" : ends === "close" && !isOld ? "rechunk" : "same";
-    this.#responseChunked = ends === "chunked";
-    this.#dechunker = this.#sendAs === "dechunk" ? new ChunkedBody() : undefined;
+    const responseBody = this.#responseBody;
+    responseBody.begin(head.ends, isOld);
     let text: string;
     try {
       if (this.#body !== "none" && (complete || (this.#head!.expectsContinue && this.#waitsToSend(exchange)))) {
         // What is left of the body may come, or not: what follows cannot be told apart (RFC 9110 §10.1.1).
         this.connection.drain("aborted");
       }
-      const closes = exchange.respond(head, head.hop, this.#delimited);
-      const chunked = (ends === "chunked" && !isOld) || this.#sendAs === "rechunk";
-      text = responseText(head, this.connection, exchange.generation.forwarding, closes, chunked);
+      const closes = exchange.respond(head, head.hop, responseBody.delimited);
+      text = responseText(head, this.connection, exchange.generation.forwarding, closes, responseBody.chunked);
     } catch (error) {
       this.#fail(exchange, asHoldfastError(error));
       return true;
     }
     this.#responseBegun = true;
-    this.#kept = undefined;
+    this.#requestBody.stopKeeping();
     exchange.progressAtMs = lastClock();
     exchange.responseBytes += body.length;
     const goOn = this.#socket.write(text + body, "latin1");
@@ -476,65 +430,18 @@ export class Lane implements Steps, ResponseSink {
   }
 
   framing(text: string): void {
-    if (this.#sendAs === "same") this.#socket.write(text, "latin1");
-    else if (this.#sendAs === "dechunk") this.#writePayload(Buffer.from(text, "latin1"));
+    this.#responseBody.framing(this.#exchange!, text);
   }
 
   body(bytes: Buffer, start: number, end: number): boolean {
     const exchange = this.#exchange!;
     exchange.progressAtMs = lastClock();
-    if (this.#sendAs === "same") {
-      exchange.responseBytes += end - start;
-      return this.#writeBody(bytes, start, end);
-    }
-    const piece = Buffer.from(bytes.subarray(start, end));
-    switch (this.#sendAs) {
-      case "rechunk":
-        exchange.responseBytes += piece.length;
-        this.#socket.cork();
-        this.#socket.write(`${piece.length.toString(16)}\r\n`, "latin1");
-        this.#socket.write(piece);
-        this.#socket.write("\r\n", "latin1");
-        this.#socket.uncork();
-        return !this.#socket.writableNeedDrain;
-      case "dechunk":
-        return this.#writePayload(piece);
-    }
-  }
-
-  /** Writes without a copy where it can. */
-  #writeBody(bytes: Buffer, start: number, end: number): boolean {
-    const upstream = this.#upstream!;
-    const piece = bytes.subarray(start, end);
-    if (!upstream.owns(bytes)) return this.#socket.write(Buffer.from(piece));
-    let isLent = false;
-    const goOn = this.#socket.write(piece, (error) => {
-      // After an error the kernel's side of it is unknown: the memory is left to the collector.
-      if (isLent && !error) returnBodyMemory(bytes);
-    });
-    if (this.#socket.writableLength > 0) {
-      isLent = true;
-      upstream.lend();
-    }
-    return goOn;
-  }
-
-  /** A piece of a chunked body for a peer that does not know chunks: the connection's end delimits it. */
-  #writePayload(piece: Buffer): boolean {
-    const exchange = this.#exchange!;
-    const dechunker = this.#dechunker!;
-    dechunker.onPayload = (start, end) => {
-      exchange.responseBytes += end - start;
-      this.#socket.write(piece.subarray(start, end));
-    };
-    dechunker.feed(piece, 0, piece.length);
-    return !this.#socket.writableNeedDrain;
+    return this.#responseBody.write(exchange, this.#upstream!, bytes, start, end);
   }
 
   complete(trailer: string): void {
     const exchange = this.#exchange!;
-    if (this.#sendAs === "rechunk") this.#socket.write("0\r\n\r\n", "latin1");
-    else if (this.#responseChunked && this.#sendAs === "same") this.#socket.write(lastChunk(trailer), "latin1");
+    this.#responseBody.end(trailer);
     this.#upstream!.detach();
     this.#upstream = undefined;
     if (this.#body === "none") {
@@ -554,18 +461,18 @@ export class Lane implements Steps, ResponseSink {
     const upstream = this.#upstream!;
     this.#upstream = undefined;
     const connection = exchange.upstream!;
-    const failure = error ?? upstreamClosedError(exchange, connection.error, this.#responseBegun, this.#written);
+    const failure =
+      error ?? upstreamClosedError(exchange, connection.error, this.#responseBegun, this.#requestBody.written);
     if (error === undefined && !this.#responseBegun) {
       const retried = exchange.retryAfter(failure, {
         closedByPeer,
-        requestBytes: this.#written,
+        requestBytes: this.#requestBody.written,
         responseBytes: upstream.responseBytes,
-        bodyIsReplayable: this.#kept !== undefined || !hasRequestBody(this.#head!),
+        bodyIsReplayable: this.#requestBody.isKept || !hasRequestBody(this.#head!),
       });
       exchange.releaseUpstream(false, closeReasonOf(failure));
       if (retried) {
-        // All of it again, and then what comes meanwhile, which may be more than is kept.
-        this.#unsent = this.#kept === undefined ? [] : [...this.#kept];
+        this.#requestBody.sendAgain();
         exchange.attempt(true);
         return;
       }
@@ -596,7 +503,7 @@ export class Lane implements Steps, ResponseSink {
     this.#upstream = undefined;
     exchange.releaseUpstream(false, closeReasonOf(error));
     if (this.#responseBegun || !this.#socket.writable) {
-      if (this.#delimited) this.connection.cut("aborted", error);
+      if (this.#responseBody.delimited) this.connection.cut("aborted", error);
       else this.connection.reset("aborted", error);
     } else {
       try {
@@ -627,7 +534,7 @@ export class Lane implements Steps, ResponseSink {
   #dropRest(): void {
     if (this.#body === "none") return;
     this.#dropping = true;
-    this.#unsent = [];
+    this.#requestBody.drop();
   }
 
   #end(exchange: ProxyExchange, error: HoldfastError | undefined): void {
@@ -635,8 +542,7 @@ export class Lane implements Steps, ResponseSink {
     this.#continueTimer = undefined;
     this.#exchange = undefined;
     this.#head = undefined;
-    this.#kept = undefined;
-    if (this.#unsent.length > 0) this.#unsent = [];
+    this.#requestBody.drop();
     exchange.end(error);
     if (this.connection.state === "draining" || this.connection.state === "closed") this.#over = true;
     if (this.#over) return;

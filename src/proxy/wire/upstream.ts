@@ -11,6 +11,7 @@ import type { ProxyConnection } from "../connection.ts";
 import { ChunkedBody } from "../grammar/chunked-body.ts";
 import { returnBodyMemory, SHARED_BYTES, takeBodyMemory } from "../read-memory.ts";
 import { INTERIM_ROOM } from "../response-rules.ts";
+import type { MemoryOwner } from "./response-body.ts";
 import { parseResponseHead, type WireResponseHead } from "./response-parser.ts";
 
 /** Up to here, head and body are read as one text, so that they can be written as one. */
@@ -52,7 +53,7 @@ export interface ResponseSink {
 }
 
 /** Reads responses from one upstream connection, one after the other. */
-export class WireUpstream implements SocketReader {
+export class WireUpstream implements SocketReader, MemoryOwner {
   #maxHeadBytes = 0;
   #maxFields = 0;
   /** Size of the 1xx heads of the current response so far. */
@@ -106,12 +107,10 @@ export class WireUpstream implements SocketReader {
     return this.#bodyMemory;
   }
 
-  /** Whether the memory is read into by this connection alone: then it can be {@link lend | lent}. */
   owns(memory: Buffer): boolean {
     return memory === this.#bodyMemory;
   }
 
-  /** The memory of this body is somebody else's from here on: the next read goes into another piece. */
   lend(): void {
     this.#bodyMemory = undefined;
   }

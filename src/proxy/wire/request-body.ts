@@ -1,0 +1,100 @@
+/**
+ * What there is of a request: pieces of its body that wait for a connection, and those kept for a retry.
+ *
+ * @module
+ */
+import type { Socket } from "node:net";
+
+/** Kept pieces that are put together: tiny ones cost far more than their bytes. */
+const MAX_KEPT_PIECES = 128;
+/** Up to here a body goes into one write with its head. */
+const SMALL_BYTES = 16_384;
+
+/** The body of one request after the other. */
+export class RequestBody {
+  /** Pieces that wait for a connection. */
+  #unsent: Buffer[] = [];
+  /** Every piece so far, for a retry; `undefined` once it is too much or a response has begun. */
+  #kept: Buffer[] | undefined;
+  #keptBytes = 0;
+  /** Bytes of the request, head included, that were given to the upstream's socket in this attempt. */
+  written = 0;
+
+  /** A request begins that has a body if `isKept`. */
+  begin(isKept: boolean): void {
+    this.written = 0;
+    this.#kept = isKept ? [] : undefined;
+    this.#keptBytes = 0;
+  }
+
+  /** Whether pieces wait for a connection. */
+  get waits(): boolean {
+    return this.#unsent.length > 0;
+  }
+
+  /** Whether all of it so far is kept. */
+  get isKept(): boolean {
+    return this.#kept !== undefined;
+  }
+
+  /**
+   * A piece came, framing included.
+   *
+   * @param upstream - where it goes; `undefined`: there is no connection yet
+   * @param maxKeptBytes - beyond it there is no retry
+   */
+  add(piece: Buffer, upstream: Socket | undefined, maxKeptBytes: number): void {
+    if (this.#kept !== undefined) {
+      this.#keptBytes += piece.length;
+      if (this.#keptBytes > maxKeptBytes) this.#kept = undefined;
+      else if (this.#kept.push(piece) === MAX_KEPT_PIECES) this.#kept = [Buffer.concat(this.#kept)];
+    }
+    if (upstream === undefined) {
+      this.#unsent.push(piece);
+      return;
+    }
+    this.written += piece.length;
+    upstream.write(piece);
+  }
+
+  /** Sends the head and what waits. */
+  send(head: string, upstream: Socket): void {
+    const pieces = this.#unsent;
+    if (!upstream.writable) {
+      // It closed between the pool's choice and now: nothing of the request leaves.
+      this.written = 0;
+    } else if (pieces.length === 0) {
+      this.written = head.length;
+      upstream.write(head, "latin1");
+    } else if (pieces.length === 1 && pieces[0]!.length <= SMALL_BYTES) {
+      this.written = head.length + pieces[0]!.length;
+      upstream.write(head + pieces[0]!.toString("latin1"), "latin1");
+    } else {
+      this.written = head.length;
+      upstream.cork();
+      upstream.write(head, "latin1");
+      for (const piece of pieces) {
+        this.written += piece.length;
+        upstream.write(piece);
+      }
+      upstream.uncork();
+    }
+    if (pieces.length > 0) this.#unsent = [];
+  }
+
+  /** All of it again, and then what comes meanwhile, which may be more than is kept. */
+  sendAgain(): void {
+    this.#unsent = this.#kept === undefined ? [] : [...this.#kept];
+  }
+
+  /** There will be no retry. */
+  stopKeeping(): void {
+    this.#kept = undefined;
+  }
+
+  /** Nobody wants it any more. */
+  drop(): void {
+    this.#kept = undefined;
+    if (this.#unsent.length > 0) this.#unsent = [];
+  }
+}
