@@ -14,6 +14,7 @@ for (const forwarder of FORWARDERS) {
     t.diagnostic(`seed ${seed}`);
     const result = await soak({ forwarder, requests: REQUESTS, seed, reloadEvery: 1000, settleMs: 0 });
     assert.deepEqual(result.wrong, []);
+    assert.ok(result.raced <= REQUESTS / 1000, `${result.raced} raced`);
     assert.deepEqual(result.errors, []);
     assert.equal(result.exitCode, 0);
     assert.ok(result.left > 0);

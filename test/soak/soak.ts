@@ -38,6 +38,8 @@ export interface Reading {
 export interface SoakResult {
   readonly requests: number;
   readonly left: number;
+  /** See the callers' tally; more than one in 1,000 is too much. */
+  readonly raced: number;
   readonly wrong: readonly string[];
   readonly reloads: number;
   /** After the warm-up, after the first half, after the second. */
@@ -69,6 +71,7 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
   const wrong: string[] = [];
   let sent = 0;
   let left = 0;
+  let raced = 0;
   let reloads = 0;
   try {
     const warmUp = Math.ceil(requests * WARM_UP);
@@ -81,6 +84,7 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
         const tally = await calling;
         sent += tally.requests;
         left += tally.left;
+        raced += tally.raced;
         wrong.push(...tally.wrong);
         if (wrong.length > 100) throw new Error(`too much is wrong: ${wrong.slice(0, 5).join("\n")}`);
       }
@@ -90,7 +94,7 @@ export async function soak(options: SoakOptions): Promise<SoakResult> {
       report(`${reading.requests} requests: ${reading.rssMiB.toFixed(1)} MiB, ${reading.descriptors} descriptors`);
     }
     const exitCode = await sidecar.stop();
-    return { requests: sent, left, wrong, reloads, readings, errors: sidecar.errors, exitCode };
+    return { requests: sent, left, raced, wrong, reloads, readings, errors: sidecar.errors, exitCode };
   } finally {
     sidecar.kill();
     origin.close();
@@ -243,6 +247,7 @@ if (import.meta.main) {
     growth <= 0.05 &&
     second.descriptors <= first.descriptors &&
     rest.wrong.length === 0 &&
+    rest.raced <= rest.requests / 1000 &&
     rest.errors.length === 0 &&
     rest.exitCode === 0;
   process.exitCode = isSound ? 0 : 1;
