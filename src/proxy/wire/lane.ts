@@ -20,6 +20,7 @@ import {
 import { METHOD, VALUE } from "../grammar/characters.ts";
 import { ChunkedBody } from "../grammar/chunked-body.ts";
 import { findPreface } from "../preface.ts";
+import { returnBodyMemory, takeBodyMemory } from "../read-memory.ts";
 import { CONTINUE_TIMEOUT_MS } from "../request-rules.ts";
 import { hasBody } from "../response-rules.ts";
 import { interimText, lastChunk, localText, requestText, responseText } from "./messages.ts";
@@ -35,6 +36,9 @@ const MAX_WAITING_BYTES = 65_536;
 const MAX_ORDINARY_HEAD_BYTES = 8192;
 /** Empty lines before a request line that are skipped. */
 const MAX_EMPTY_LINES = 4;
+/** From here on, memory for a read of a request body is used again. */
+const LARGE_BYTES = 16_384;
+const NOTHING = Buffer.alloc(0);
 const HEAD_END = Buffer.from("\r\n\r\n");
 
 /** What a lane cannot do itself. */
@@ -79,6 +83,8 @@ export class Lane implements Steps, ResponseSink {
   /** The exchange is over but its request is not: what is left is read and dropped. */
   #dropping = false;
   readonly #requestBody = new RequestBody();
+  /** To be called when the piece of a request body that is read next is written. */
+  #onWritten: ((error: Error | null | undefined) => void) | undefined;
 
   /** Runs while the peer waits for 100. */
   #continueTimer: NodeJS.Timeout | undefined;
@@ -105,9 +111,37 @@ export class Lane implements Steps, ResponseSink {
 
   /** Bytes in memory that is read into again afterwards. */
   readonly #onRead = (bytes: Buffer, length: number): boolean => {
-    if (!this.#takeOnlyHead(bytes, length)) this.#onBytes(Buffer.from(bytes.subarray(0, length)));
+    if (length >= LARGE_BYTES && this.#passesOn()) this.#takeLarge(bytes, length);
+    else if (!this.#takeOnlyHead(bytes, length)) this.#onBytes(Buffer.from(bytes.subarray(0, length)));
     return true;
   };
+
+  /** Whether what comes of a request body goes straight to the upstream, and nobody keeps it. */
+  #passesOn(): boolean {
+    if (this.#body === "none" || this.#upstream === undefined || this.#requestBody.isKept) return false;
+    return this.#waiting === undefined && !this.#dropping && !this.#over;
+  }
+
+  /**
+   * A read that begins with body. Its copy lies in memory that is used again: left to the collector, tens of megabytes
+   * would lie there before V8 collects any of it.
+   */
+  #takeLarge(bytes: Buffer, length: number): void {
+    readClock();
+    const memory = takeBodyMemory();
+    bytes.copy(memory, 0, 0, length);
+    this.#onWritten = (error) => {
+      // After an error the kernel's side of it is unknown.
+      if (!error) returnBodyMemory(memory);
+    };
+    const taken = this.#takeBody(memory.subarray(0, length), 0);
+    if (this.#onWritten !== undefined) {
+      // None of it was written.
+      this.#onWritten = undefined;
+      returnBodyMemory(memory);
+    }
+    this.#take(taken === length ? NOTHING : Buffer.from(bytes.subarray(taken, length)));
+  }
 
   /**
    * The ordinary case, for which nothing needs to be kept: all that was read is one head.
@@ -295,7 +329,7 @@ export class Lane implements Steps, ResponseSink {
     if (this.#body === "length") {
       const end = Math.min(bytes.length, from + this.#bodyRemaining);
       this.#bodyRemaining -= end - from;
-      this.#piece(bytes.subarray(from, end), end - from);
+      this.#piece(bytes.subarray(from, end), end - from, true);
       if (this.#bodyRemaining === 0) this.#requestComplete();
       return end;
     }
@@ -312,7 +346,7 @@ export class Lane implements Steps, ResponseSink {
     }
     if (chunks.prefix !== "") this.#piece(Buffer.from(chunks.prefix, "latin1"), 0);
     if (chunks.end > chunks.start) {
-      this.#piece(bytes.subarray(chunks.start, chunks.end), chunks.payloadBytes - before);
+      this.#piece(bytes.subarray(chunks.start, chunks.end), chunks.payloadBytes - before, true);
     }
     if (!chunks.done) return bytes.length;
     this.#piece(Buffer.from(lastChunk(chunks.trailer), "latin1"), 0);
@@ -331,14 +365,20 @@ export class Lane implements Steps, ResponseSink {
     this.#exchange!.progressAtMs = lastClock();
   }
 
-  /** A piece of the request body, framing included: to the upstream, or aside until there is one. */
-  #piece(piece: Buffer, payloadBytes: number): void {
+  /**
+   * A piece of the request body, framing included: to the upstream, or aside until there is one.
+   *
+   * @param isRead - it lies in what was read, and is not made by us
+   */
+  #piece(piece: Buffer, payloadBytes: number, isRead = false): void {
     if (this.#dropping) return;
     const exchange = this.#exchange!;
     exchange.requestBytes += payloadBytes;
     const upstream = this.#upstream === undefined ? undefined : exchange.upstream!.socket;
     if (upstream !== undefined) exchange.progressAtMs = lastClock();
-    this.#requestBody.add(piece, upstream, exchange.generation.limits.replayBytes);
+    const onWritten = isRead ? this.#onWritten : undefined;
+    if (isRead) this.#onWritten = undefined;
+    this.#requestBody.add(piece, upstream, exchange.generation.limits.replayBytes, onWritten);
   }
 
   // ---- steps of the exchange

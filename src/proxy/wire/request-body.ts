@@ -42,8 +42,14 @@ export class RequestBody {
    *
    * @param upstream - where it goes; `undefined`: there is no connection yet
    * @param maxKeptBytes - beyond it there is no retry
+   * @param onWritten - called when the upstream's socket is done with it; only for what is not kept
    */
-  add(piece: Buffer, upstream: Socket | undefined, maxKeptBytes: number): void {
+  add(
+    piece: Buffer,
+    upstream: Socket | undefined,
+    maxKeptBytes: number,
+    onWritten?: (error: Error | null | undefined) => void,
+  ): void {
     if (this.#kept !== undefined) {
       this.#keptBytes += piece.length;
       if (this.#keptBytes > maxKeptBytes) this.#kept = undefined;
@@ -54,7 +60,7 @@ export class RequestBody {
       return;
     }
     this.written += piece.length;
-    upstream.write(piece);
+    upstream.write(piece, onWritten);
   }
 
   /** Sends the head and what waits. */
