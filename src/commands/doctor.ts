@@ -13,7 +13,7 @@ import { doctorDocument } from "../doctor/json.ts";
 import { type PoolSize, poolSizeLines, poolSizes } from "../doctor/pool-sizes.ts";
 import type { Preset } from "../doctor/preset.ts";
 import { PRESETS } from "../doctor/presets.ts";
-import type { Value } from "../doctor/sidecar-hop.ts";
+import type { OriginState, Value } from "../doctor/sidecar-hop.ts";
 import { ChainError } from "../doctor/words.ts";
 import { load } from "../load.ts";
 import { Pace } from "../probe/pace.ts";
@@ -101,8 +101,9 @@ function sources(maxWaitMs: number, pools: Map<string, readonly PoolSize[]>): So
     },
     async running(url) {
       const values = await running(url);
-      if (!pools.has(url)) pools.set(url, await runningPools(url));
-      return values;
+      const origins = await runningOrigins(url);
+      pools.set(url, poolSizes(url, { origins }));
+      return { values, origins };
     },
     probe: (url) => live(url, maxWaitMs),
   };
@@ -116,8 +117,12 @@ async function running(url: string): Promise<readonly Value[]> {
   });
 }
 
-async function runningPools(url: string): Promise<readonly PoolSize[]> {
-  return await fromAdmin(url, "/origins", "no origins", (body) => poolSizes(url, body));
+async function runningOrigins(url: string): Promise<readonly OriginState[]> {
+  return await fromAdmin(url, "/origins", "no origins", (body) => {
+    const { origins } = body as { readonly origins?: readonly OriginState[] };
+    if (!Array.isArray(origins)) throw new Error("it is not the admin API of a sidecar");
+    return origins;
+  });
 }
 
 /** Something that an admin API says. */

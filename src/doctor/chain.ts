@@ -12,8 +12,14 @@ import type { Hop } from "./hop.ts";
 import { hopOf } from "./preset.ts";
 import { PRESETS } from "./presets.ts";
 import { probedHop } from "./probe-hop.ts";
-import { type SidecarRoute, SidecarValues, type Value } from "./sidecar-hop.ts";
+import { type OriginState, type SidecarRoute, SidecarValues, type Value } from "./sidecar-hop.ts";
 import { ChainError, override, parseWord, type Word } from "./words.ts";
+
+/** What a running sidecar says of itself. */
+export interface Running {
+  readonly values: readonly Value[];
+  readonly origins: readonly OriginState[];
+}
 
 /** Where facts come from. Each throws a `ChainError` with one line. */
 export interface Sources {
@@ -21,8 +27,8 @@ export interface Sources {
   readJson(file: string): Promise<unknown>;
   /** The effective values of a sidecar.json. */
   sidecar(file: string): Promise<readonly Value[]>;
-  /** The effective values of a running sidecar, by the URL of its admin API. */
-  running(url: string): Promise<readonly Value[]>;
+  /** A running sidecar, by the URL of its admin API. */
+  running(url: string): Promise<Running>;
   probe(url: string): Promise<ProbeResult>;
 }
 
@@ -84,7 +90,10 @@ function isFile(use: string): boolean {
 
 /** The sidecar that a word means; `undefined` when it means something else. */
 async function sidecarOf({ use }: Word, sources: Sources): Promise<SidecarValues | undefined> {
-  if (use.startsWith("admin=")) return new SidecarValues(await sources.running(use.slice("admin=".length)));
+  if (use.startsWith("admin=")) {
+    const { values, origins } = await sources.running(use.slice("admin=".length));
+    return new SidecarValues(values, origins);
+  }
   if (!isFile(use)) return undefined;
   const json = await sources.readJson(use);
   if (isProbe(json) || isChainFile(json)) return undefined;

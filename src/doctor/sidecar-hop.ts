@@ -1,6 +1,6 @@
 /**
  * Holdfast itself as a hop: from the effective values of a configuration, as `holdfast check --json` and `GET /config`
- * list them.
+ * list them, and from what a running one has learned.
  *
  * @module
  */
@@ -16,6 +16,14 @@ export interface Value {
   readonly value: unknown;
 }
 
+/** What is read of an origin in `GET /origins`. */
+export interface OriginState {
+  readonly direction: string;
+  readonly origin: string;
+  readonly backend: string | null;
+  readonly learned: { readonly idle: { readonly leaveAfterMs: number } | null };
+}
+
 /** A direction of a sidecar, with one of its upstreams. */
 export interface SidecarRoute {
   readonly direction: Direction;
@@ -26,9 +34,12 @@ export interface SidecarRoute {
 /** A sidecar's configuration, for looking up. */
 export class SidecarValues {
   readonly #values: ReadonlyMap<string, unknown>;
+  readonly #origins: readonly OriginState[];
 
-  constructor(values: readonly Value[]) {
+  /** @param origins - what one that runs knows of whom it calls */
+  constructor(values: readonly Value[], origins: readonly OriginState[] = []) {
     this.#values = new Map(values.map(({ key, value }) => [key, value]));
+    this.#origins = origins;
   }
 
   /** Name of the service. */
@@ -100,12 +111,25 @@ export class SidecarValues {
     const ownMs = this.#ms(`${idle}.upstream`) ?? UPSTREAM_IDLE_TIMEOUT_MS;
     return upstreamOf({
       keepAlive: this.#values.get(`${keepAlive}.upstream.enabled`) !== false,
-      idleMs: idle === undefined ? ownMs : (this.#ms(`backends.${upstream}.keepaliveTime`) ?? ownMs),
+      idleMs: Math.min(
+        idle === undefined ? ownMs : (this.#ms(`backends.${upstream}.keepaliveTime`) ?? ownMs),
+        this.#learnedMs(direction, upstream),
+      ),
       maxRequests: this.#most(`${keepAlive}.upstream.maxRequests`),
       maxAgeMs: this.#ms(`${keepAlive}.upstream.maxAge`) ?? Number.POSITIVE_INFINITY,
       tcpKeepAliveMs: this.#tcpKeepAliveMs(direction, "upstream", upstream),
       readsHint: idle !== undefined,
     });
+  }
+
+  /** When idle connections are left because of what was learned; `Infinity` when nothing was. */
+  #learnedMs(direction: Direction, upstream: string): number {
+    const origin = this.#origins.find((each) => {
+      if (each.direction !== direction) return false;
+      if (each.backend !== null) return each.backend === upstream;
+      return URL.parse(each.origin)?.href === URL.parse(upstream)?.href;
+    });
+    return origin?.learned.idle?.leaveAfterMs ?? Number.POSITIVE_INFINITY;
   }
 
   #tcpKeepAliveMs(direction: Direction, side: "downstream" | "upstream", upstream: string): number {

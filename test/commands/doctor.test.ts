@@ -5,7 +5,8 @@ import path from "node:path";
 import { test } from "node:test";
 import type { DoctorDocument } from "../../src/doctor/json.ts";
 import { folderWith } from "../config/folder.ts";
-import { rawOrigin, testSidecar } from "../support/peers.ts";
+import { observer } from "../support/observer.ts";
+import { RawPeer, rawOrigin, testSidecar } from "../support/peers.ts";
 import { holdfast } from "./program.ts";
 
 const SIDECAR = {
@@ -112,6 +113,26 @@ test("a running sidecar is asked over its admin API", async (t) => {
   assert.equal(code, 1, stdout);
   assert.match(stdout, /idle for up to 50s, which is above the 30s after which node closes them/);
   assert.match(stdout, /holdfast .*: sidecar\.json: \{ "use": "idle-timeout", "config": \{ "upstream": "25s" \} \}/);
+});
+
+test("what a running sidecar has learned holds, whatever is configured", async (t) => {
+  const origin = await rawOrigin(t, ({ socket }) => {
+    socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
+    setTimeout(() => socket.end(), 150);
+  });
+  const watch = observer();
+  const plugins = [{ use: "idle-timeout", config: { upstream: "50s" } }, { plugin: watch.plugin }];
+  const sidecar = await testSidecar(t, { upstream: origin.url, plugins });
+  const chain = ["doctor", `admin=${sidecar.admin}`, "node:idle=30s,hint=off"];
+  assert.equal((await holdfast(t, chain).ended()).code, 1);
+  const caller = await RawPeer.connect(t, sidecar.inbound);
+  for (let count = 1; count <= 3; count++) {
+    caller.send("GET / HTTP/1.1\r\nHost: h\r\n\r\n");
+    await watch.end(count);
+    await watch.until(() => watch.closed.filter(({ connection }) => connection.side === "upstream").length >= count);
+  }
+  const { code, stdout } = await holdfast(t, chain).ended();
+  assert.equal(code, 0, stdout);
 });
 
 test("a running sidecar says how many connections it should keep", async (t) => {
