@@ -3,9 +3,12 @@
  * `npm run slowloris -- --slow 1000 --requests 5000`. Prints the latencies of the ordinary caller without and with
  * them, in turns.
  */
+
+import { once } from "node:events";
 import http from "node:http";
 import net from "node:net";
 import { parseArgs } from "node:util";
+import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 import type { ForwarderName } from "../../src/config/sidecar-config.ts";
 import { startTestSidecar } from "../../src/testing.ts";
 import { FORWARDERS } from "../support/peers.ts";
@@ -13,6 +16,7 @@ import { soakOrigin } from "./origin.ts";
 
 /** Time between two bytes of a slow caller, in milliseconds. */
 const TRICKLE_MS = 100;
+const GROUPS = 20;
 const HEAD = `GET / HTTP/1.1\r\nHost: slow\r\nX-Slow: ${"x".repeat(4000)}`;
 
 /** Slow callers, all connected. */
@@ -33,10 +37,16 @@ export class SlowCallers {
       socket.write(HEAD.slice(0, this.#sent));
       this.#sockets.push(socket);
     }
+    // Not all at one moment.
+    let group = 0;
     this.#trickle = setInterval(() => {
-      for (const socket of this.#sockets) if (socket.writable) socket.write(HEAD[this.#sent]!);
-      this.#sent++;
-    }, TRICKLE_MS);
+      for (let index = group; index < count; index += GROUPS) {
+        const socket = this.#sockets[index]!;
+        if (socket.writable) socket.write(HEAD[this.#sent]!);
+      }
+      group = (group + 1) % GROUPS;
+      if (group === 0) this.#sent++;
+    }, TRICKLE_MS / GROUPS);
   }
 
   /** Resolves once all are connected and have sent the beginning of a head. */
@@ -93,7 +103,13 @@ function percentile(values: readonly number[], part: number): number {
   return values.toSorted((one, other) => one - other)[Math.floor(values.length * part)]!;
 }
 
-if (import.meta.main) {
+if (!isMainThread && parentPort !== null && workerData?.slow !== undefined) {
+  const callers = await SlowCallers.start(workerData.url, workerData.slow);
+  parentPort.postMessage("connected");
+  await once(parentPort, "message");
+  parentPort.postMessage(callers.open);
+  callers.stop();
+} else if (import.meta.main) {
   const { values } = parseArgs({
     options: { slow: { type: "string", default: "1000" }, requests: { type: "string", default: "5000" } },
   });
@@ -110,10 +126,14 @@ async function measure(forwarder: ForwarderName, upstream: string, slow: number,
   const among: number[] = [];
   for (let round = 0; round < 5; round++) {
     alone.push(...(await latencies(sidecar.inbound, requests / 5)));
-    const callers = await SlowCallers.start(sidecar.inbound, slow);
+    // In a thread of their own: what they cost themselves is not the question.
+    const callers = new Worker(new URL(import.meta.url), { workerData: { url: sidecar.inbound, slow } });
+    await once(callers, "message");
     among.push(...(await latencies(sidecar.inbound, requests / 5)));
-    if (callers.open !== slow) throw new Error(`${slow - callers.open} slow callers have gone`);
-    callers.stop();
+    callers.postMessage("stop");
+    const [open] = await once(callers, "message");
+    if (open !== slow) throw new Error(`${slow - open} slow callers have gone`);
+    await once(callers, "exit");
   }
   for (const [what, found] of [
     ["alone", alone],
