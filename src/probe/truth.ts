@@ -7,8 +7,9 @@ import type { IdleMeasured, RequestsMeasured, Truth } from "./result.ts";
 
 /** The field counts whole seconds, and servers look at their clocks now and then. */
 const LATE_MS = 1000;
-/** What clocks and wake-ups may take off. */
+/** What clocks and wake-ups may take off, at least, and as a part of the time. */
 const EARLY_MS = 50;
+const EARLY = 0.02;
 
 /** Judges `timeout=`. */
 export function timeoutTruth(advertisedMs: number | undefined, measured: IdleMeasured | null): Truth {
@@ -16,7 +17,7 @@ export function timeoutTruth(advertisedMs: number | undefined, measured: IdleMea
   if (measured === null) return "unknown";
   const { shortestMs, waitedMs } = measured;
   if (shortestMs === null) return waitedMs > advertisedMs + LATE_MS ? "closes late" : "unknown";
-  if (shortestMs < advertisedMs - EARLY_MS) return "closes early";
+  if (shortestMs < advertisedMs - Math.max(EARLY_MS, EARLY * advertisedMs)) return "closes early";
   return shortestMs > advertisedMs + LATE_MS + EARLY_MS ? "closes late" : "true";
 }
 

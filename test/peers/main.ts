@@ -20,6 +20,8 @@ const BEGIN = "<!-- peers -->";
 const END = "<!-- /peers -->";
 /** Above every limit on requests that is a default here. */
 const MOST_REQUESTS = 1100;
+/** Connections and requests a second for each server: all are measured at the same time. */
+const RATE = 50;
 /** How long is waited for what has no limit. */
 const NO_LIMIT_MS = 90_000;
 /** How much longer than documented is waited: Java looks every 10 s. */
@@ -53,7 +55,7 @@ async function measure(peer: RealPeer, setting: PeerSetting): Promise<Row> {
   const url = await startPeer(cleanup, setting);
   const { idleMs } = setting.documented;
   const maxWaitMs = Number.isFinite(idleMs) ? idleMs * 1.1 + LONGER_MS : NO_LIMIT_MS;
-  const result = await measured(url, maxWaitMs, MOST_REQUESTS);
+  const result = await measured(url, maxWaitMs, MOST_REQUESTS, RATE);
   process.stderr.write(`${peer.name}, ${setting.name}: measured\n`);
   return { peer, setting, result };
 }
@@ -120,5 +122,5 @@ function versions(peers: readonly RealPeer[]): string {
     return `${name} ${/\d+(?:\.\d+)+/.exec(stdout + stderr)?.[0] ?? "of unknown version"}`;
   });
   const kernel = execFileSync("uname", ["-sm"], { encoding: "utf8" }).trim();
-  return `\nMeasured with ${found.join(", ")}, on ${kernel}.\n`;
+  return `Measured with ${found.join(", ")}, on ${kernel}.\n`;
 }

@@ -6,11 +6,12 @@ import { probe } from "../../src/probe/probe.ts";
 import type { ProbeResult } from "../../src/probe/result.ts";
 
 /**
- * Probes it, quickly: it is ours.
+ * Probes it.
  *
  * @param maxRequests - after how many requests on one connection it is enough
+ * @param rate - connections and requests a second
  */
-export async function measured(url: string, maxWaitMs: number, maxRequests: number): Promise<ProbeResult> {
+export async function measured(url: string, maxWaitMs: number, maxRequests: number, rate = 1000): Promise<ProbeResult> {
   const parsed = parsePeer(url);
   assert.ok("peer" in parsed);
   return await probe(parsed.peer, {
@@ -20,7 +21,7 @@ export async function measured(url: string, maxWaitMs: number, maxRequests: numb
     connections: 3,
     timeoutMs: 30_000,
     ca: undefined,
-    pace: new Pace(1000),
+    pace: new Pace(rate),
     signal: new AbortController().signal,
     progress: () => {},
   });

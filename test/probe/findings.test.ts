@@ -55,7 +55,10 @@ test("an advertised timeout is judged by when connections were closed", () => {
   assert.equal(timeoutTruth(5000, idle([5001])), "true");
   // Node.js announces 5 s and closes after 6 s.
   assert.equal(timeoutTruth(5000, idle([6003])), "true");
-  assert.equal(timeoutTruth(5000, idle([4990, 5003])), "true");
+  assert.equal(timeoutTruth(5000, idle([4910, 5003])), "true");
+  assert.equal(timeoutTruth(5000, idle([4890, 5003])), "closes early");
+  assert.equal(timeoutTruth(1000, idle([960])), "true");
+  assert.equal(timeoutTruth(1000, idle([940])), "closes early");
   assert.equal(timeoutTruth(5000, idle([4000, 5003])), "closes early");
   assert.equal(timeoutTruth(5000, idle([15_000])), "closes late");
   assert.equal(timeoutTruth(5000, idle([], 90_000)), "closes late");
