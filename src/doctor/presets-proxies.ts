@@ -121,7 +121,7 @@ export const PROXIES: readonly Preset[] = [
     sources: ["https://github.com/linkerd/linkerd2-proxy/blob/main/linkerd/app/src/env.rs"],
     downstream: {},
     upstream: { idleMs: 3000, tcpKeepAliveMs: 10_000 },
-    settings: { upstreamIdle: "LINKERD2_PROXY_OUTBOUND_CONNECT_POOL_IDLE_TIMEOUT={ms}ms" },
+    settings: { upstreamIdle: "LINKERD2_PROXY_OUTBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT={ms}ms" },
     symptom: "502 with l5d-proxy-error: connection closed",
   },
 ];

@@ -97,10 +97,13 @@ export const SERVICES: readonly Preset[] = [
   {
     name: "puma",
     title: "Puma 7",
-    sources: ["https://github.com/puma/puma/pull/3378"],
+    sources: [
+      "https://github.com/puma/puma/pull/3378",
+      "https://github.com/puma/puma/blob/main/lib/puma/configuration.rb",
+    ],
     note: "Before Puma 7 it was 20 s: `puma:idle=20s`.",
-    downstream: { idleMs: 65_000 },
-    settings: { downstreamIdle: "persistent_timeout {s}" },
+    downstream: { idleMs: 65_000, maxRequests: 999 },
+    settings: { downstreamIdle: "persistent_timeout {s}", downstreamMaxRequests: "max_keep_alive {n}" },
   },
   {
     name: "java-client",
