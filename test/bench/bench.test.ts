@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { mkdtempSync, readdirSync, readFileSync, rmSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { text } from "node:stream/consumers";
@@ -19,12 +19,12 @@ interface Run {
   ended(): Promise<{ code: number | null; stdout: string; stderr: string }>;
 }
 
-function runBench(t: TestContext, args: readonly string[]): Run {
+function runBench(t: TestContext, args: readonly string[], env: Readonly<Record<string, string>> = {}): Run {
   const folder = mkdtempSync(path.join(tmpdir(), "holdfast-bench-test-"));
   const child = spawn(process.execPath, [MAIN, ...args, "--out", path.join(folder, "out")], {
     stdio: ["ignore", "pipe", "pipe"],
     // What the bench leaves behind can be seen.
-    env: { ...process.env, TMPDIR: folder },
+    env: { ...process.env, ...env, TMPDIR: folder },
   });
   const said = Promise.all([text(child.stdout), text(child.stderr)]);
   const exit = once(child, "exit");
@@ -97,6 +97,18 @@ test("every exchange through every peer is right, and a peer that is missing is 
     const isNamed = notes.some((note) => note.startsWith(`${name} is left out: it is not installed (Debian package `));
     assert.equal(isNamed, !measured.includes(name), name);
   }
+});
+
+test("a peer that cannot be found is left out and named, and the others are measured", async (t) => {
+  // Nothing but what the bench itself needs: Debian has caddy beside it.
+  const folder = mkdtempSync(path.join(tmpdir(), "holdfast-bench-path-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  const getconf = process.env["PATH"]!.split(path.delimiter).find((each) => existsSync(path.join(each, "getconf")))!;
+  symlinkSync(path.join(getconf, "getconf"), path.join(folder, "getconf"));
+  const args = ["--no-build", "--quick", "--only", "small-64", "--peers", "caddy,undici"];
+  const { scenarios, notes } = await result(runBench(t, args, { PATH: folder }));
+  assert.deepEqual(subjects(scenarios[0]!), ["undici"]);
+  assert.ok(notes.includes("caddy is left out: it is not installed (Debian package caddy)"), notes.join("\n"));
 });
 
 test("SIGINT ends the bench, its processes and its files", async (t) => {

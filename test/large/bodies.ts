@@ -25,7 +25,11 @@ const BURST_BYTES = 32 * MIB;
  * The sidecar takes less, whatever it carries. http-proxy-3 works on node:http's streams, which read each 64 KiB into
  * memory of its own; V8 collects none of it before there are some 64 MB.
  */
-export const MOST_BYTES: Readonly<Record<ForwarderName, number>> = { wire: 100e6, "http-proxy-3": 220e6 };
+export function mostBytes(forwarder: ForwarderName, telemetry: boolean): number {
+  if (forwarder === "http-proxy-3") return 220e6;
+  // Of the OpenTelemetry SDK alone there are 16 MB before the first body.
+  return telemetry ? 110e6 : 100e6;
+}
 /** A sender that has not got on for this long is held up. */
 const HELD_UP_MS = 20;
 
