@@ -216,6 +216,9 @@ export async function startSidecar(options: SidecarOptions): Promise<Sidecar> {
       *origins() {
         for (const { direction } of sides) yield* direction.pools;
       },
+      *callers() {
+        for (const { direction } of sides) yield [direction.name, direction.callers];
+      },
       get plugins() {
         return current.plugins.map(({ plugin, entry, values }) => ({
           name: plugin.name,

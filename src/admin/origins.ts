@@ -3,8 +3,11 @@
  *
  * @module
  */
+import type { Callers } from "../learning/callers.ts";
+import type { IdleEstimate } from "../learning/idle-limit.ts";
 import type { LearnedPeer } from "../learning/peer.ts";
 import { poolSizeBody } from "../learning/pool-advice.ts";
+import type { Direction } from "../plugin/api.ts";
 import { originText } from "./connections.ts";
 import type { OriginView } from "./view.ts";
 
@@ -12,11 +15,26 @@ import type { OriginView } from "./view.ts";
 export interface OriginList {
   /** In the order in which they were called first. */
   readonly origins: readonly object[];
+  /** How long callers keep idle connections to us, per direction. */
+  readonly callers: readonly object[];
 }
 
-/** Describes the pools of all directions. */
-export function listOrigins(pools: Iterable<OriginView>): OriginList {
-  return { origins: Array.from(pools, describe) };
+/** Describes the pools of all directions, and who calls. */
+export function listOrigins(
+  pools: Iterable<OriginView>,
+  callers: Iterable<readonly [direction: Direction, callers: Callers]>,
+): OriginList {
+  return {
+    origins: Array.from(pools, describe),
+    callers: Array.from(callers, ([direction, each]) => {
+      const limit = each.limit(performance.now());
+      return { direction, idle: limit === undefined ? null : describeLimit(limit), closedByUs: each.closedByUs };
+    }),
+  };
+}
+
+function describeLimit({ limitMs, confidence, closes }: IdleEstimate): object {
+  return { timeoutMs: rounded(limitMs), confidence: Math.round(confidence * 1000) / 1000, closes };
 }
 
 function describe(pool: OriginView): object {
@@ -52,15 +70,7 @@ function describePeer(peer: LearnedPeer): object {
   const { limit, ending, provenMs } = peer;
   const { requests, ageMs } = ending;
   return {
-    idle:
-      limit === undefined
-        ? null
-        : {
-            timeoutMs: rounded(limit.limitMs),
-            leaveAfterMs: rounded(peer.usableIdleMs),
-            confidence: Math.round(limit.confidence * 1000) / 1000,
-            closes: limit.closes,
-          },
+    idle: limit === undefined ? null : { ...describeLimit(limit), leaveAfterMs: rounded(peer.usableIdleMs) },
     requests: requests === undefined ? null : { max: requests.limit, announced: requests.announced },
     age: ageMs === undefined ? null : { maxMs: rounded(ageMs.limit), announced: ageMs.announced },
     openAtMs: rounded(provenMs),

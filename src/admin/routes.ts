@@ -53,7 +53,7 @@ export function adminRoutes(view: SidecarView, log: Logger): readonly Route[] {
   }
 
   function origins(): Answer {
-    return json(200, listOrigins(view.origins()));
+    return json(200, listOrigins(view.origins(), view.callers()));
   }
 
   function getLogLevel(): Answer {

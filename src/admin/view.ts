@@ -5,6 +5,7 @@
  */
 import type { EffectiveValue } from "../config/load.ts";
 import type { SidecarConfig } from "../config/sidecar-config.ts";
+import type { Callers } from "../learning/callers.ts";
 import type { LearnedOrigin } from "../learning/origin.ts";
 import type { PoolAdvice } from "../learning/pool-size.ts";
 import type { Connection, Direction, Pool } from "../plugin/api.ts";
@@ -78,6 +79,8 @@ export interface SidecarView {
   pools(): Iterable<Pool>;
   /** Pools with what was learned of their origins. */
   origins(): Iterable<OriginView>;
+  /** What was learned of those who call, per direction. */
+  callers(): Iterable<readonly [direction: Direction, callers: Callers]>;
   /** In the order of the configuration. */
   readonly plugins: readonly PluginView[];
   /** The effective configuration. */

@@ -7,10 +7,12 @@ import type { LookupFunction, Socket } from "node:net";
 import { isDeepStrictEqual } from "node:util";
 import type { HostPort } from "../config/sidecar-config.ts";
 import { HoldfastError } from "../errors.ts";
+import { Callers } from "../learning/callers.ts";
 import type { Learning } from "../learning/learning.ts";
 import type { Direction, Logger } from "../plugin/api.ts";
 import type { Chain } from "../plugin/chain.ts";
 import { sharedSocket } from "./accepted-socket.ts";
+import { possibleDelayMs, readClock } from "./clock.ts";
 import type { OwnPorts } from "./connect.ts";
 import { ProxyConnection } from "./connection.ts";
 import type { ExchangeSurroundings } from "./exchange.ts";
@@ -63,6 +65,8 @@ export class ProxyDirection {
   readonly connections: OpenConnections;
   readonly #options: DirectionOptions;
   readonly #forwarder: Forwarder;
+  /** What was learned of those who call. */
+  readonly callers = new Callers();
   readonly #exchanges = new RunningExchanges();
   readonly #around: { -readonly [K in keyof ExchangeSurroundings]: ExchangeSurroundings[K] };
   /** Chains of configurations before, in which something still runs. */
@@ -329,8 +333,26 @@ export class ProxyDirection {
   }
 
   #forget(connection: ProxyConnection): void {
+    this.#learnFrom(connection);
     this.connections.delete(connection);
     this.#checkDrained();
+  }
+
+  /** Who ended a downstream connection that had carried something and was idle, and when. */
+  #learnFrom(connection: ProxyConnection): void {
+    const { closeReason, exchanges, activeExchanges, idleSinceMs, remoteAddress, idleLimitMs } = connection;
+    if (exchanges === 0 || activeExchanges > 0 || this.#drainSinceMs !== undefined) return;
+    const atMs = readClock();
+    const idleMs = atMs - idleSinceMs;
+    if (closeReason === "peer_closed" || closeReason === "peer_reset") {
+      this.callers.closed({ openMs: Math.max(0, idleMs - possibleDelayMs()), closedMs: idleMs, atMs });
+    } else if (closeReason === "idle_timeout" && this.callers.left(Math.min(idleMs, idleLimitMs), atMs)) {
+      const { count, of } = this.callers.closedByUs;
+      this.#options.log.warn(
+        { idleTimeoutMs: idleLimitMs, peer: remoteAddress },
+        `callers keep idle connections longer than we do: ${count} of the last ${of} were closed by our limit of ${Math.round(idleLimitMs) / 1000} s, the last from ${remoteAddress}; a request can meet that close, so set downstream of idle-timeout above the idle timeout of the load balancer or callers in front`,
+      );
+    }
   }
 
   #checkDrained(): void {

@@ -4,7 +4,8 @@ import type { TestContext } from "node:test";
 import { type AdminOptions, startAdmin } from "../../src/admin/http.ts";
 import type { MetricsText, OriginView, SidecarView } from "../../src/admin/view.ts";
 import type { BackendConfig, HostPort } from "../../src/config/sidecar-config.ts";
-import type { Connection, Logger, Pool } from "../../src/plugin/api.ts";
+import type { Callers } from "../../src/learning/callers.ts";
+import type { Connection, Direction, Logger, Pool } from "../../src/plugin/api.ts";
 import { Backends } from "../../src/proxy/backends.ts";
 
 export interface LogLine {
@@ -50,6 +51,12 @@ export class MemorySidecar implements SidecarView {
 
   origins(): Iterable<OriginView> {
     return this.openOrigins;
+  }
+
+  calling: [Direction, Callers][] = [];
+
+  callers(): Iterable<readonly [Direction, Callers]> {
+    return this.calling;
   }
 
   drain(): Promise<unknown> {
