@@ -175,7 +175,7 @@ test("keys that JavaScript objects inherit are unknown keys like others", async 
   const text =
     '{ "service": "a", "inbound": { "upstream": "http://a" }, "__proto__": { "service": "b" }, "constructor": 1, "backends": { "__proto__": {} } }';
   const known =
-    "known keys: service, forwarder, inbound, outbound, backends, admin, plugins, telemetry, log, limits, drain, reload, forwarding";
+    "known keys: service, forwarder, inbound, outbound, backends, admin, plugins, telemetry, log, limits, drain, reload, learning, forwarding";
   assert.deepEqual(await faults(t, text), [
     `sidecar.json:1:58: unknown key "__proto__"; ${known}`,
     `sidecar.json:1:91: unknown key "constructor"; ${known}`,
