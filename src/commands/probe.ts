@@ -80,7 +80,8 @@ function asText(results: readonly ProbeResult[]): string {
 }
 
 function progressLines(phases: ReadonlyMap<string, Phase>): string[] {
-  return Array.from(phases, ([url, phase]) => `${url}  ${phaseText(phase)}`);
+  // A line that is too long is cut: the URL is what whoever typed it knows.
+  return Array.from(phases, ([url, phase]) => `${phaseText(phase)}  ${url}`);
 }
 
 function phaseText(phase: Phase): string {

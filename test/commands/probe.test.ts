@@ -1,4 +1,6 @@
 import assert from "node:assert/strict";
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import http from "node:http";
 import type { AddressInfo } from "node:net";
 import path from "node:path";
@@ -6,6 +8,7 @@ import { type TestContext, test } from "node:test";
 import { check } from "../../src/commands/check.ts";
 import type { ProbeDocument } from "../../src/probe/result.ts";
 import { folderWith } from "../config/folder.ts";
+import { needs } from "../interop/programs.ts";
 import { holdfast } from "./program.ts";
 
 async function nodeServer(t: TestContext, keepAliveTimeoutMs: number): Promise<string> {
@@ -78,6 +81,28 @@ test("Ctrl-C prints what is known, and ends with 1", async (t) => {
   assert.equal(code, 1);
   assert.match(stdout, /requests per connection +at least 5\n/);
   assert.match(stdout, /interrupted: this is what was known by then/);
+});
+
+test("on a terminal it shows how far it is, until Ctrl-C", needs("script"), async (t) => {
+  const url = await nodeServer(t, 0);
+  const main = path.join(import.meta.dirname, "..", "..", "src", "main.ts");
+  const command = `exec "${process.execPath}" "${main}" probe ${url} --rate 1000 --max-requests 5 --max-wait 1h`;
+  const child = spawn("script", ["--quiet", "--flush", "--return", "--command", command, "/dev/null"], {
+    env: { ...process.env, TERM: "xterm" },
+    stdio: ["pipe", "pipe", "inherit"],
+  });
+  t.after(() => child.kill("SIGKILL"));
+  let output = "";
+  child.stdout.setEncoding("utf8").on("data", (text: string) => {
+    output += text;
+  });
+  const closed = once(child, "close");
+  while (!/\[[█·]{20}\] idle for \d+ of at most 3600 s, 0 closed, 6 open {2}http/.test(output))
+    await once(child.stdout, "data");
+  child.stdin.write("\x03");
+  const [code] = await closed;
+  assert.equal(code, 1);
+  assert.match(output, /interrupted: this is what was known by then/);
 });
 
 test("wrong usage ends with 2 and says what is allowed", async (t) => {
