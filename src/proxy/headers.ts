@@ -312,11 +312,12 @@ function removeFrom(flat: string[], name: string, from: number): boolean {
   return removed;
 }
 
-/** The last name that plugins were found to be allowed to write: it is nearly always the same. */
-let lastWritable: string | undefined;
+/** Names that plugins were found to be allowed to write: nearly always the same few. */
+const writable = new Set<string>();
+const MAX_WRITABLE = 64;
 
 function assertWritable(name: string, value: string): void {
-  if (name !== lastWritable) {
+  if (!writable.has(name)) {
     if (isCoreOwned(name)) {
       throw new TypeError(`${name} is written by Holdfast alone; state intent through connection.keepAlive or drain()`);
     }
@@ -324,7 +325,7 @@ function assertWritable(name: string, value: string): void {
       throw new TypeError("Host is sent from the authority of the request head; assign that");
     }
     if (!isToken(name)) throw new TypeError(`not a field name: ${JSON.stringify(name)}`);
-    lastWritable = name;
+    if (writable.size < MAX_WRITABLE) writable.add(name);
   }
   if (!isFieldValue(value)) {
     throw new TypeError(

@@ -63,7 +63,7 @@ function passOnUnsampled(exchange: Exchange, parent: RemoteParent | undefined, t
   const spanId = newSpanId();
   const { headers } = exchange.request;
   // What stood beside a `traceparent` that was not valid belongs to no trace (W3C Trace Context §3.3).
-  if (parent === undefined) headers.delete("tracestate");
+  if (parent === undefined && headers.has("tracestate")) headers.delete("tracestate");
   headers.set("traceparent", formatTraceparent(traceId, spanId, false, parent?.flags));
   exchange.trace = { traceId, spanId, sampled: false };
 }
