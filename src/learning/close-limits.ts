@@ -40,6 +40,8 @@ const NOTHING: CloseVerdict = { requests: undefined, ageMs: undefined };
 /** Ends that must agree. */
 const AGREEING = 3;
 const MAX_ENDS = 8;
+/** Counts below this agree by chance, where callers are few: then all the ends that are kept must agree. */
+const TELLING_COUNT = 5;
 /** Ages of one limit are as close as this, relative to the least: peers check now and then. */
 const AGE_SPREAD = 0.05;
 /** Idle times as close as this are of an idle limit. */
@@ -57,16 +59,25 @@ export function withEnd(ends: readonly PeerEnd[], end: PeerEnd): readonly PeerEn
   return [...recent, end].slice(-MAX_ENDS);
 }
 
+/** The ends that still tell something once a connection has carried so many exchanges and is open. */
+export function withoutFewer(ends: readonly PeerEnd[], exchanges: number): readonly PeerEnd[] {
+  return ends.filter((end) => end.exchanges >= exchanges);
+}
+
 /**
  * What the last ends agree on. A count explains ends with a response, an age those whose counts and idle times differ;
  * a constant idle time is an idle limit and neither of the two.
  */
 export function judgeEnds(ends: readonly PeerEnd[], nowMs: number): CloseVerdict {
   const recent = ends.filter(({ atMs }) => nowMs - atMs <= FORGET_AFTER_MS);
-  const withResponse = recent.filter(({ announced, idleMs }) => announced || idleMs < LEAST_IDLE_MS).slice(-AGREEING);
-  const announced = withResponse.every((end) => end.announced);
-  if (withResponse.length === AGREEING && isConstant(withResponse, ({ exchanges }) => exchanges, 0)) {
-    return { requests: { limit: withResponse[0]!.exchanges, announced }, ageMs: undefined };
+  const withResponse = recent.filter(({ announced, idleMs }) => announced || idleMs < LEAST_IDLE_MS);
+  const count = withResponse.at(-1)?.exchanges ?? 0;
+  const counted = withResponse.slice(count < TELLING_COUNT ? -MAX_ENDS : -AGREEING);
+  if (
+    counted.length >= (count < TELLING_COUNT ? MAX_ENDS : AGREEING) &&
+    counted.every((end) => end.exchanges === count)
+  ) {
+    return { requests: { limit: count, announced: counted.every((end) => end.announced) }, ageMs: undefined };
   }
   const last = recent.slice(-AGREEING);
   if (last.length < AGREEING || !isConstant(last, ({ ageMs }) => ageMs, AGE_SPREAD)) return NOTHING;

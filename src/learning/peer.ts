@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type CloseLimit, type CloseVerdict, judgeEnds, type PeerEnd, withEnd } from "./close-limits.ts";
+import { type CloseLimit, type CloseVerdict, judgeEnds, type PeerEnd, withEnd, withoutFewer } from "./close-limits.ts";
 import {
   type IdleClose,
   type IdleEstimate,
@@ -29,6 +29,9 @@ const NO_MEMORY: PeerMemory = { idle: NO_IDLE_EVIDENCE, ends: [] };
 
 /** How long what was seen open is believed, in milliseconds: once to twice this. */
 const PROOF_LASTS_MS = 6 * 3_600_000;
+
+/** How long a limit on requests is kept to before one connection may go beyond it, in milliseconds: it may be gone. */
+const TRY_BEYOND_MS = 10 * 60_000;
 
 /** What a {@link LearnedPeer} remembers: its evidence. Times are those of the clock it was told by. Plain JSON. */
 export interface PeerMemory {
@@ -89,6 +92,8 @@ export class LearnedPeer {
   #provenBeforeMs = 0;
   #provenSinceMs = 0;
   #roundTripMs = 0;
+  /** When the limit on requests was last confirmed, or a connection last let beyond it. */
+  #triedAtMs: number;
 
   #idle: IdleEvidence;
   #ends: readonly PeerEnd[];
@@ -115,6 +120,7 @@ export class LearnedPeer {
     this.#idle = memory.idle;
     this.#ends = memory.ends;
     this.#provenSinceMs = nowMs;
+    this.#triedAtMs = nowMs;
     this.judge(nowMs, general?.roundTripMs ?? 0);
   }
 
@@ -175,7 +181,29 @@ export class LearnedPeer {
   ended(end: PeerEnd): void {
     this.#general?.ended(end);
     this.#ends = withEnd(this.#ends, end);
+    this.#triedAtMs = end.atMs;
     this.#judgeEnds(end.atMs);
+  }
+
+  /**
+   * Whether a connection that is open after so many exchanges is better left. Now and then one is not, to see whether
+   * the limit still holds: {@link isBeyond} says which.
+   */
+  leavesAfter(exchanges: number, nowMs: number): boolean {
+    if (exchanges < this.leaveAfterExchanges) return false;
+    if (exchanges > this.leaveAfterExchanges) {
+      this.#ends = withoutFewer(this.#ends, exchanges);
+      this.#judgeEnds(nowMs);
+      return false;
+    }
+    if (nowMs - this.#triedAtMs < TRY_BEYOND_MS) return true;
+    this.#triedAtMs = nowMs;
+    return false;
+  }
+
+  /** Whether the peer may end the connection after the next exchange, or before. */
+  isBeyond(exchanges: number): boolean {
+    return exchanges >= this.leaveAfterExchanges;
   }
 
   /** Forgets what is old. */

@@ -319,7 +319,7 @@ export class OriginPool implements Pool {
       this.#releaseBound(connection, connection.boundTo);
       return;
     }
-    if (connection.exchanges >= connection.peer!.leaveAfterExchanges) {
+    if (connection.peer!.leavesAfter(connection.exchanges, lastClock())) {
       connection.drain("max_requests");
       return;
     }
@@ -394,7 +394,7 @@ export class OriginPool implements Pool {
     for (let at = this.#idle.length - 1; at >= 0; at--) {
       const connection = this.#idle[at]!;
       if (this.#closesUnusable(connection, nowMs) || !this.#allows(connection, asker)) continue;
-      if (connection.peer!.isDoubtful(nowMs - connection.idleSinceMs) && !asker.repeatable && this.reuse !== "never") {
+      if (!asker.repeatable && this.reuse !== "never" && isDoubtful(connection, nowMs)) {
         doubtful ??= connection;
         continue;
       }
@@ -577,4 +577,9 @@ export class OriginPool implements Pool {
 
 function idleTime(connection: ProxyConnection): number {
   return connection.exchanges === 0 ? 0 : lastClock() - connection.idleSinceMs;
+}
+
+/** Whether the peer may have closed the connection by the time a request reaches it. */
+function isDoubtful({ peer, exchanges, idleSinceMs }: ProxyConnection, nowMs: number): boolean {
+  return peer!.isBeyond(exchanges) || peer!.isDoubtful(nowMs - idleSinceMs);
 }

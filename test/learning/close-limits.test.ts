@@ -56,8 +56,14 @@ describe("limits told by where connections end", () => {
     const after = [20_000, 30_000].flatMap((atMs) => ends.map((end) => ({ ...end, atMs })));
     assert.deepEqual(judge(...ends, ...after).requests, { limit: 11, announced: false });
     // And at once where each takes the place of the last.
-    const one = [0, 20, 40].map((atMs) => ({ exchanges: 2, ageMs: 19, idleMs: 0, announced: false, atMs }));
-    assert.deepEqual(judge(...one).requests, { limit: 2, announced: false });
+    const one = [0, 20, 40].map((atMs) => ({ exchanges: 5, ageMs: 19, idleMs: 0, announced: false, atMs }));
+    assert.deepEqual(judge(...one).requests, { limit: 5, announced: false });
+  });
+
+  it("believes a count of a few only when many agree: with few callers they do by chance", () => {
+    const end = { exchanges: 1, idleMs: 2, announced: false };
+    assert.equal(judge(...Array.from({ length: 7 }, () => end)).requests, undefined);
+    assert.deepEqual(judge(...Array.from({ length: 8 }, () => end)).requests, { limit: 1, announced: false });
   });
 
   it("lets a new limit replace the old one, and forgets", () => {
