@@ -15,7 +15,7 @@ import { SHARED_BYTES } from "./read-memory.ts";
 /** Who hears what a socket reads. Until there is somebody, it is a stream as any other. */
 export class SharedReads {
   /** `undefined`: what is read goes to the stream. */
-  read: SocketReader["read"] | undefined;
+  reader: Pick<SocketReader, "read"> | undefined;
 }
 
 /** A socket that reads into shared memory. */
@@ -46,9 +46,9 @@ export function sharedSocket(accepted: net.Socket): SharedSocket | undefined {
     onread: {
       buffer: SHARED_BYTES,
       callback: (length) =>
-        reads.read === undefined
+        reads.reader === undefined
           ? socket.push(Buffer.from(SHARED_BYTES.subarray(0, length)))
-          : reads.read(SHARED_BYTES, length),
+          : reads.reader.read(SHARED_BYTES, length),
     },
   };
   // The handle belongs to one socket.

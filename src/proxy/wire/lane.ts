@@ -101,7 +101,7 @@ export class Lane implements Steps, ResponseSink {
     this.#responseBody = new ResponseBody(connection.socket);
     connection.noteBytesRead = false;
     if (connection.reads === undefined) this.#socket.on("data", this.#onBytes);
-    else connection.reads.read = this.#onRead;
+    else connection.reads.reader = this;
     this.#socket.on("drain", this.#onDrain);
     this.#socket.on("end", this.#onEnd);
     this.#socket.on("close", this.#onClose);
@@ -110,11 +110,11 @@ export class Lane implements Steps, ResponseSink {
   // ---- reading requests
 
   /** Bytes in memory that is read into again afterwards. */
-  readonly #onRead = (bytes: Buffer, length: number): boolean => {
+  read(bytes: Buffer, length: number): boolean {
     if (length >= LARGE_BYTES && this.#passesOn()) this.#takeLarge(bytes, length);
     else if (!this.#takeOnlyHead(bytes, length)) this.#onBytes(Buffer.from(bytes.subarray(0, length)));
     return true;
-  };
+  }
 
   /** Whether what comes of a request body goes straight to the upstream, and nobody keeps it. */
   #passesOn(): boolean {
@@ -391,7 +391,8 @@ export class Lane implements Steps, ResponseSink {
     else exchange.attempt(false);
   }
 
-  makeReader = (): SocketReader => new WireUpstream();
+  // One function for all: a lane that is idle should be small.
+  readonly makeReader: () => SocketReader = makeUpstream;
 
   connected(exchange: ProxyExchange, error: HoldfastError | undefined, connection: ProxyConnection | undefined): void {
     if (exchange !== this.#exchange) {
@@ -639,11 +640,15 @@ export class Lane implements Steps, ResponseSink {
     this.connection.bytesReadWhenIdle = this.connection.bytesRead;
     this.#socket.pause();
     if (this.connection.reads === undefined) this.#socket.off("data", this.#onBytes);
-    else this.connection.reads.read = undefined;
+    else this.connection.reads.reader = undefined;
     this.#socket.off("drain", this.#onDrain);
     this.#socket.off("end", this.#onEnd);
     this.#socket.off("close", this.#onClose);
   }
+}
+
+function makeUpstream(): WireUpstream {
+  return new WireUpstream();
 }
 
 /** Whether bytes of a body follow the head. */

@@ -9,11 +9,12 @@ import type { Socket } from "node:net";
 const MAX_KEPT_PIECES = 128;
 /** Up to here a body goes into one write with its head. */
 const SMALL_BYTES = 16_384;
+const NONE: readonly Buffer[] = [];
 
 /** The body of one request after the other. */
 export class RequestBody {
-  /** Pieces that wait for a connection. */
-  #unsent: Buffer[] = [];
+  /** Pieces that wait for a connection; nearly always none. */
+  #unsent = NONE;
   /** Every piece so far, for a retry; `undefined` once it is too much or a response has begun. */
   #kept: Buffer[] | undefined;
   #keptBytes = 0;
@@ -29,7 +30,7 @@ export class RequestBody {
 
   /** Whether pieces wait for a connection. */
   get waits(): boolean {
-    return this.#unsent.length > 0;
+    return this.#unsent !== NONE;
   }
 
   /** Whether all of it so far is kept. */
@@ -56,7 +57,7 @@ export class RequestBody {
       else if (this.#kept.push(piece) === MAX_KEPT_PIECES) this.#kept = [Buffer.concat(this.#kept)];
     }
     if (upstream === undefined) {
-      this.#unsent.push(piece);
+      this.#unsent = [...this.#unsent, piece];
       return;
     }
     this.written += piece.length;
@@ -85,12 +86,12 @@ export class RequestBody {
       }
       upstream.uncork();
     }
-    if (pieces.length > 0) this.#unsent = [];
+    this.#unsent = NONE;
   }
 
   /** All of it again, and then what comes meanwhile, which may be more than is kept. */
   sendAgain(): void {
-    this.#unsent = this.#kept === undefined ? [] : [...this.#kept];
+    this.#unsent = this.#kept === undefined || this.#kept.length === 0 ? NONE : [...this.#kept];
   }
 
   /** There will be no retry. */
@@ -101,6 +102,6 @@ export class RequestBody {
   /** Nobody wants it any more. */
   drop(): void {
     this.#kept = undefined;
-    if (this.#unsent.length > 0) this.#unsent = [];
+    this.#unsent = NONE;
   }
 }
