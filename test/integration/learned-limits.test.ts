@@ -132,7 +132,7 @@ for (const forwarder of FORWARDERS) {
     assert.ok(peer.limit!.confidence < limit!.confidence);
   });
 
-  test(`${forwarder}: how many requests the origin takes is learned, announced or not`, async (t) => {
+  test(`${forwarder}: how many requests the origin takes is learned where it announces its end`, async (t) => {
     const { exchange, closed, known } = await setting(t, forwarder, ({ socket }, index) => {
       socket.write(index < 3 ? OK : OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
       if (index === 3) socket.end();
@@ -142,6 +142,22 @@ for (const forwarder of FORWARDERS) {
       if (count % 3 === 0) await closed(count / 3);
     }
     assert.deepEqual(known().learned.whole.ending.requests, { limit: 3, announced: true });
+  });
+
+  test(`${forwarder}: where the origin ends connections after so many requests without a word, they are left before`, async (t) => {
+    const { exchange, closed, known, watch } = await setting(t, forwarder, ({ socket }, index) => {
+      socket.write(OK);
+      if (index === 3) socket.end();
+    });
+    const limit = () => known().learned.whole.ending.requests;
+    let connections = 0;
+    do {
+      for (let count = 1; count <= 3; count++) await exchange();
+      await closed(++connections);
+    } while (limit() === undefined);
+    assert.deepEqual(limit(), { limit: 3, announced: false });
+    for (let count = 1; count <= 3; count++) await exchange();
+    assert.equal((await watch.closedOn("upstream", connections + 1)).reason, "max_requests");
   });
 }
 
