@@ -259,7 +259,8 @@ export class ProxyExchange implements Exchange, Asker {
     ) {
       return false;
     }
-    return isRepeatable(method, headers.has("idempotency-key"));
+    // Asked for every exchange: most need no look at their fields.
+    return isRepeatable(method, false) || isRepeatable(method, headers.has("idempotency-key"));
   }
 
   /** From the pool. */

@@ -134,29 +134,29 @@ for (const forwarder of FORWARDERS) {
 
   test(`${forwarder}: how many requests the origin takes is learned where it announces its end`, async (t) => {
     const { exchange, closed, known } = await setting(t, forwarder, ({ socket }, index) => {
-      socket.write(index < 3 ? OK : OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
-      if (index === 3) socket.end();
+      socket.write(index < 5 ? OK : OK.replace("\r\n\r\n", "\r\nConnection: close\r\n\r\n"));
+      if (index === 5) socket.end();
     });
-    for (let count = 1; count <= 9; count++) {
+    for (let count = 1; count <= 15; count++) {
       await exchange();
-      if (count % 3 === 0) await closed(count / 3);
+      if (count % 5 === 0) await closed(count / 5);
     }
-    assert.deepEqual(known().learned.whole.ending.requests, { limit: 3, announced: true });
+    assert.deepEqual(known().learned.whole.ending.requests, { limit: 5, announced: true });
   });
 
   test(`${forwarder}: where the origin ends connections after so many requests without a word, they are left before`, async (t) => {
     const { exchange, closed, known, watch } = await setting(t, forwarder, ({ socket }, index) => {
       socket.write(OK);
-      if (index === 3) socket.end();
+      if (index === 5) socket.end();
     });
     const limit = () => known().learned.whole.ending.requests;
     let connections = 0;
     do {
-      for (let count = 1; count <= 3; count++) await exchange();
+      for (let count = 1; count <= 5; count++) await exchange();
       await closed(++connections);
     } while (limit() === undefined);
-    assert.deepEqual(limit(), { limit: 3, announced: false });
-    for (let count = 1; count <= 3; count++) await exchange();
+    assert.deepEqual(limit(), { limit: 5, announced: false });
+    for (let count = 1; count <= 5; count++) await exchange();
     assert.equal((await watch.closedOn("upstream", connections + 1)).reason, "max_requests");
   });
 }

@@ -19,7 +19,8 @@ test("limits of origins of all kinds are learned within three closes; then no re
   }
   // Where a limit varies, three closes that all came late leave it further below than it has to be.
   assert.ok(close >= 0.95 * ORIGINS, `${close} of ${ORIGINS}`);
-  assert.ok(near >= 0.9 * ORIGINS, `${near} of ${ORIGINS}`);
+  // Where the limit is near 50 ms, a few milliseconds of margin are a tenth of it.
+  assert.ok(near >= 0.85 * ORIGINS, `${near} of ${ORIGINS}`);
 });
 
 test("an origin that shortens its limit costs three races at most; one that prolongs it is found again by canaries", () => {
