@@ -54,7 +54,7 @@ export async function chainsOf(words: readonly string[], sources: Sources): Prom
       }
     }
     const sidecar = await sidecarOf(word, sources);
-    if (sidecar !== undefined) return wholeSidecar(sidecar, word).map((hops) => ({ hops, traffic: {} }));
+    if (sidecar !== undefined) return wholeSidecar(sidecar, word, words[0]!).map((hops) => ({ hops, traffic: {} }));
   }
   return [{ hops: await chainOf(words, sources), traffic: {} }];
 }
@@ -63,6 +63,10 @@ async function chainOf(words: readonly string[], sources: Sources): Promise<Hop[
   if (words.length < 2) throw new ChainError("a chain needs two hops or more, from the caller to the origin");
   const hops: Hop[] = [];
   for (const text of words) hops.push(await hopAt(text, sources));
+  for (const hop of [hops[0]!, hops.at(-1)!]) {
+    if (hop.kind === "device")
+      throw new ChainError(`${hop.name} follows the connections between two hops: put it between them`);
+  }
   return hops;
 }
 
@@ -174,19 +178,23 @@ function throughSidecar(sidecar: SidecarValues, overrides: ReadonlyMap<string, s
     (direction === undefined || route.direction === direction) &&
     (upstream === undefined || route.upstream === upstream);
   const route = routes.find(fits);
-  if (route === undefined) {
-    const known = routes.map((each) => `direction=${each.direction},upstream=${each.upstream}`).join("; ");
-    throw new ChainError(`${text}: no such way through the sidecar; there is ${known === "" ? "none" : known}`);
-  }
+  if (route === undefined) throw noSuchWay(routes, text);
   return override(sidecar.hop(route), without(without(overrides, "direction"), "upstream"));
 }
 
+function noSuchWay(routes: readonly SidecarRoute[], text: string): ChainError {
+  const known = routes.map((each) => `direction=${each.direction},upstream=${each.upstream}`).join("; ");
+  return new ChainError(`${text}: no such way through the sidecar; there is ${known === "" ? "none" : known}`);
+}
+
 /** Every way through a sidecar, with what its configuration knows of before and behind. */
-function wholeSidecar(sidecar: SidecarValues, { overrides }: Word): Hop[][] {
+function wholeSidecar(sidecar: SidecarValues, { overrides }: Word, text: string): Hop[][] {
   const chosen = (route: SidecarRoute): boolean =>
     (overrides.get("direction") ?? route.direction) === route.direction &&
     (overrides.get("upstream") ?? route.upstream) === route.upstream;
-  return sidecar.routes.filter(chosen).map((route) => {
+  const routes = sidecar.routes.filter(chosen);
+  if (routes.length === 0) throw noSuchWay(sidecar.routes, text);
+  return routes.map((route) => {
     const before = route.direction === "inbound" ? sidecar.loadBalancer : undefined;
     const settings = without(without(overrides, "direction"), "upstream");
     const behind = hopOf({ name: route.upstream, title: route.upstream, sources: [], downstream: {}, settings: {} });

@@ -47,7 +47,12 @@ function sendsText(link: Link): string {
   if (upstream === undefined) return "nothing is known of how it sends";
   if (!upstream.keepAlive) return "opens a connection for each request";
   if (upstream.idleMs === undefined) return "nobody knows how long it keeps idle connections";
-  const parts = [`sends on connections idle up to ${shown(effectiveIdleMs(link))}`];
+  const idleMs = effectiveIdleMs(link);
+  const parts = [
+    idleMs === Number.POSITIVE_INFINITY
+      ? "sends on connections however long they were idle"
+      : `sends on connections idle up to ${shown(idleMs)}`,
+  ];
   if (Number.isFinite(upstream.maxRequests)) parts.push(`for ${upstream.maxRequests} requests`);
   if (Number.isFinite(upstream.maxAgeMs)) parts.push(`up to ${shown(upstream.maxAgeMs)} old`);
   if (Number.isFinite(upstream.tcpKeepAliveMs)) parts.push(`TCP keepalive ${shown(upstream.tcpKeepAliveMs)}`);

@@ -96,7 +96,7 @@ const AT_LEAST: ReadonlySet<Setting> = new Set<Setting>([
  */
 export function fix(hop: HttpHop | Device, setting: Setting, value: number): Fix[] {
   const template = hop.settings[setting];
-  if (template === undefined) return [];
+  if (template === undefined || value === Number.POSITIVE_INFINITY) return [];
   const round = AT_LEAST.has(setting) ? Math.ceil : Math.floor;
   const inUnit = { s: round(value / 1000), m: round(value / 60_000), ms: round(value), n: round(value) };
   const amounts = { ...inUnit, f: round(value) / 1000, d: formatDuration(round(value)) };
@@ -104,7 +104,7 @@ export function fix(hop: HttpHop | Device, setting: Setting, value: number): Fix
     template.matchAll(/\{(s|m|ms|n|f|d)\}/g),
     ([, unit]) => amounts[unit as keyof typeof amounts],
   );
-  if (used.includes(0)) return [];
+  if (used.length > 0 && (inUnit.ms < 1 || used.includes(0))) return [];
   const text = template.replace(/\{(s|m|ms|n|f|d)\}/g, (_, unit: keyof typeof amounts) => String(amounts[unit]));
   return [{ hop: hop.name, setting: text }];
 }

@@ -11,7 +11,7 @@ import { effectiveIdleMs, isKept, type Link } from "./hop.ts";
 const TIMERS_MS = 50;
 /** Round trip where nobody says. */
 const NEAR_MS = 1;
-/** How far apart limits are put by a fix: a tenth, at most 5 s. */
+/** How far apart limits are put by a fix: a tenth, at most 5 s, unless the way asks for more. */
 const MOST_APART_MS = 5000;
 
 function judge(link: Link, circumstances: Circumstances): Judgement {
@@ -27,25 +27,44 @@ function judge(link: Link, circumstances: Circumstances): Judgement {
   }
   const theirs = effectiveIdleMs(link)!;
   const limitMs = downstream.idleMs;
-  if (theirs + 2 * (rttMs ?? NEAR_MS) + TIMERS_MS <= limitMs) return SOUND;
+  const apartMs = 2 * (rttMs ?? NEAR_MS) + TIMERS_MS;
+  if (theirs + apartMs <= limitMs) return SOUND;
   if (downstream.isAtLeast) {
     const what = `how long it keeps idle connections beyond ${shown(limitMs)}; probe it with a longer --max-wait`;
     return unknown(after, what);
   }
-  const hinted = theirs < upstream.idleMs ? `, because of the timeout that ${after.name} announces` : "";
-  const verb = theirs > limitMs ? "is above" : "is not enough below";
-  const raised =
-    theirs === Number.POSITIVE_INFINITY ? undefined : theirs + Math.max(1000, Math.min(MOST_APART_MS, theirs / 10));
+  const isHinted = theirs < upstream.idleMs;
+  const lowered = limitMs - Math.max(apartMs, Math.min(MOST_APART_MS, limitMs / 5));
   return finding(link, {
     rule: "idle-order",
-    wrong: `${before.name} sends on connections idle for up to ${shown(theirs)}${hinted}, which ${verb} the ${shown(limitMs)} after which ${after.name} closes them`,
+    wrong: wrongText(link, theirs, limitMs, isHinted),
     symptom: before.symptom ?? "a reset or an empty response for requests that are not repeated",
     often: racesText(circumstances, limitMs, rttMs),
     fixes: [
-      ...(raised === undefined ? [] : fix(after, "downstreamIdle", raised)),
-      ...fix(before, "upstreamIdle", limitMs - Math.min(MOST_APART_MS, limitMs / 5)),
+      ...fix(after, "downstreamIdle", isHinted ? raisedWithHint(upstream.idleMs, apartMs) : raised(theirs, apartMs)),
+      ...fix(before, "upstreamIdle", lowered),
     ],
   });
+}
+
+/** A limit that is far enough above. */
+function raised(idleMs: number, apartMs: number): number {
+  return idleMs + Math.max(apartMs, 1000, Math.min(MOST_APART_MS, idleMs / 10));
+}
+
+/** As {@link raised}, where what is announced rises as well and is followed. */
+function raisedWithHint(idleMs: number, apartMs: number): number {
+  const following = apartMs <= MOST_APART_MS ? 5 * apartMs : Number.POSITIVE_INFINITY;
+  return Math.min(raised(idleMs, apartMs), following);
+}
+
+function wrongText({ before, after }: Link, idleMs: number, limitMs: number, isHinted: boolean): string {
+  if (idleMs === Number.POSITIVE_INFINITY) {
+    return `${before.name} sends on connections however long they were idle, but ${after.name} closes them after ${shown(limitMs)}`;
+  }
+  const hinted = isHinted ? `, because of the timeout that ${after.name} announces` : "";
+  const verb = idleMs > limitMs ? "is above" : "is not enough below";
+  return `${before.name} sends on connections idle for up to ${shown(idleMs)}${hinted}, which ${verb} the ${shown(limitMs)} after which ${after.name} closes them`;
 }
 
 /** The rule. */

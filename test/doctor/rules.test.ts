@@ -40,6 +40,8 @@ test("idle-order: below by a round trip and a little is sound, equal and above i
   assert.ok(!isSound(idleOrder, [sends("idle=59s"), takes("idle=60s")], 600));
   assert.ok(isSound(idleOrder, [sends("idle=off"), takes("idle=off")]));
   assert.ok(!isSound(idleOrder, [sends("idle=off"), takes("idle=1h")]));
+  const [{ wrong } = { wrong: "" }] = judged(idleOrder, [sends("idle=off"), takes("idle=1h")]).findings;
+  assert.match(wrong, /^a sends on connections however long they were idle, but b closes them after 1h$/);
 });
 
 test("idle-order: a hint that is read shortens, a side that keeps nothing ends the question", () => {
@@ -49,6 +51,23 @@ test("idle-order: a hint that is read shortens, a side that keeps nothing ends t
   assert.ok(!isSound(idleOrder, [`${sends("idle=60s")},reads-hint=on`, `${takes("idle=5s")},hint=60s`]));
   assert.ok(isSound(idleOrder, [`${sends("idle=60s")},upstream.keepalive=off`, takes("idle=5s")]));
   assert.ok(isSound(idleOrder, [sends("idle=60s"), `${takes("idle=5s")},downstream.keepalive=off`]));
+});
+
+test("idle-order: each change that has a value ends the fault, over any way", () => {
+  const ms = fc.integer({ min: 1, max: 200_000 });
+  fc.assert(
+    fc.property(ms, ms, fc.integer({ min: 1, max: 2000 }), fc.boolean(), (sendsMs, takesMs, rttMs, announces) => {
+      const before = `${sends(`idle=${sendsMs}ms`)},reads-hint=on`;
+      const after = (idle: string) => `${takes(`idle=${idle}`)},hint=${announces ? idle : "off"}`;
+      const { findings } = judged(idleOrder, [before, after(`${takesMs}ms`)], rttMs);
+      for (const { hop: name, setting } of findings[0]?.fixes ?? []) {
+        const value = setting.split(": ")[1]!;
+        const changed =
+          name === "b" ? [before, after(value)] : [`${sends(`idle=${value}`)},reads-hint=on`, after(`${takesMs}ms`)];
+        assert.ok(isSound(idleOrder, changed, rttMs), `${setting}, ${rttMs} ms away`);
+      }
+    }),
+  );
 });
 
 test("idle-order: what nobody knows is said, and is no fault", () => {

@@ -95,6 +95,10 @@ test("what is wrong with a chain is one line that says what is allowed", async (
     [["entry.json"], /entry\.json: chain\[1\] must be text/],
     [["list.json"], /list\.json: chain must be a list/],
     [["node", "sidecar.json:upstream=nobody"], /no such way through the sidecar; there is direction=inbound/],
+    [["sidecar.json:upstream=nobody"], /no such way through the sidecar; there is direction=inbound/],
+    [["aws-nlb", "node"], /aws-nlb follows the connections between two hops: put it between them/],
+    [["aws-alb", "node", "aws-nlb"], /aws-nlb follows the connections between two hops: put it between them/],
+    [["aws-nlb", "aws-nlb"], /aws-nlb follows the connections between two hops: put it between them/],
   ];
   for (const [words, says] of cases) {
     await assert.rejects(chainsOf(words, sources), (error: Error) => {
