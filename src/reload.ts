@@ -87,8 +87,9 @@ export class Reload {
     this.#last = report;
     const { result, changed, faults } = report;
     if (result === "applied") {
-      const what = changed.length === 0 ? "nothing is different" : `${changed.length} keys are different`;
-      log.info({ trigger, changed }, `reloaded: ${what}`);
+      const { length } = changed;
+      const what = length === 0 ? "nothing is" : length === 1 ? "1 key is" : `${length} keys are`;
+      log.info({ trigger, changed }, `reloaded: ${what} different`);
     } else {
       log.error({ trigger, result, faults }, `not reloaded, the configuration before stays: ${faults.join("; ")}`);
     }

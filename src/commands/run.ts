@@ -21,8 +21,13 @@ interface Running {
   readonly sidecar: Sidecar;
   readonly log: Log;
   readonly destination: LogDestination;
-  /** Text of the file before it was read. */
-  readonly text: string | undefined;
+  /** The file as it was last read. */
+  readonly seen: Seen;
+}
+
+/** Text of the file, from before it was read: a change during that is another text. */
+interface Seen {
+  text: string | undefined;
 }
 
 /**
@@ -49,11 +54,11 @@ export async function run(file: string, onLoaded: () => void): Promise<ExitCode>
 
   const running = await Promise.race([start(file), interrupted.promise]);
   if (running === undefined) return 0;
-  const { sidecar, log, destination, text } = running;
+  const { sidecar, log, destination, seen } = running;
   void sidecar.loaded.then(onLoaded);
   onHangUp = () => void sidecar.reload("SIGHUP");
   void hangUp.promise.then(onHangUp);
-  const unwatch = watchConfig(file, text, sidecar);
+  const unwatch = watchConfig(file, seen, sidecar);
   let signals = 0;
   onSignal = (signal) => {
     signals++;
@@ -73,8 +78,12 @@ export async function run(file: string, onLoaded: () => void): Promise<ExitCode>
 }
 
 async function start(file: string): Promise<Running> {
-  const text = textOf(file);
-  const { loaded, plugins } = await load(file, process.env);
+  const seen: Seen = { text: undefined };
+  const read = (): ReturnType<typeof load> => {
+    seen.text = textOf(file);
+    return load(file, process.env);
+  };
+  const { loaded, plugins } = await read();
   const { config } = loaded;
   const destination = openLogDestination(STDOUT);
   const isTTY = isatty(STDOUT);
@@ -93,22 +102,21 @@ async function start(file: string): Promise<Running> {
   const sidecar = await startSidecar({
     loaded,
     plugins,
-    load: () => load(file, process.env),
+    load: read,
     log,
     env: process.env,
     output,
   });
-  return { sidecar, log, destination, text };
+  return { sidecar, log, destination, seen };
 }
 
 /** Reloads when the text of the file is another, for as long as `reload.watch` says so. */
-function watchConfig(file: string, before: string | undefined, sidecar: Sidecar): () => void {
-  let seen = before;
+function watchConfig(file: string, seen: Seen, sidecar: Sidecar): () => void {
   return watchFiles([file], () => {
     const text = textOf(file);
     // A file that is gone for a moment is being replaced.
-    if (text === undefined || text === seen) return;
-    seen = text;
+    if (text === undefined || text === seen.text) return;
+    seen.text = text;
     if (sidecar.config.reload.watch) void sidecar.reload("file");
   });
 }

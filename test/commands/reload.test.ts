@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { mkdirSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
+import { mkdirSync, readFileSync, renameSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import path from "node:path";
 import { type TestContext, test } from "node:test";
 import { folderWith } from "../config/folder.ts";
@@ -130,4 +130,24 @@ test("a change of the file is noticed when Kubernetes swaps the folder of a Conf
   rmSync(path.join(folder, "..2026_01"), { recursive: true });
   await program.said('"msg":"reloaded');
   await answers(peer, "two");
+});
+
+test("a file that goes back to what it was is noticed, though SIGHUP read what stood there between", async (t) => {
+  const [one, two] = [await named(t, "one"), await named(t, "two")];
+  const sidecar = await runSidecar(t, { inbound: { listen: LISTEN, upstream: one } });
+  const before = readFileSync(sidecar.file, "utf8");
+  const peer = await RawPeer.connect(t, sidecar.inbound);
+  writeFileSync(sidecar.file, text(sidecar, two));
+  sidecar.signal("SIGHUP");
+  const first = await sidecar.logged("reloaded: ");
+  assert.equal(first["msg"], "reloaded: 1 key is different");
+  await answers(peer, "two");
+  writeFileSync(sidecar.file, before);
+  await sidecar.program.said('"trigger":"file"');
+  await answers(peer, "one");
+  sidecar.signal("SIGTERM");
+  const { log } = await sidecar.ended();
+  // What a signal has read is not read again because the file changed.
+  const triggers = log.filter(({ msg }) => String(msg).startsWith("reloaded")).map((line) => line["trigger"]);
+  assert.deepEqual(triggers, ["SIGHUP", "file"]);
 });
