@@ -6,16 +6,13 @@
  */
 import type { HeaderList } from "../plugin/api.ts";
 
-/** Schemes whose credentials stay with the connection, in lower case. */
-const SCHEMES: ReadonlySet<string> = new Set(["ntlm", "negotiate", "nego2"]);
+/** Schemes whose credentials stay with the connection. */
+const SCHEME = /^[ \t]*(?:ntlm|negotiate|nego2)(?:[ \t]|$)/i;
 
 /** Whether a request authenticates the connection that it is sent on. */
 export function authenticatesConnection(headers: HeaderList): boolean {
-  const credentials = headers.get("authorization");
-  if (credentials === undefined) return false;
-  // Nearly all credentials are of another kind.
-  const initial = credentials.charCodeAt(0) | 0x20;
-  return initial === N && headers.getAll("authorization").some(namesScheme);
+  // Most requests have none.
+  return headers.has("authorization") && headers.getAll("authorization").some(namesScheme);
 }
 
 /** Whether a response offers, or continues, a handshake that authenticates the connection that it came on. */
@@ -28,8 +25,5 @@ export function challengesConnection(status: number, headers: HeaderList): boole
 }
 
 function namesScheme(text: string): boolean {
-  const [scheme = ""] = text.trim().split(/[ \t]/, 1);
-  return SCHEMES.has(scheme.toLowerCase());
+  return SCHEME.test(text);
 }
-
-const N = 0x6e;
