@@ -4,6 +4,7 @@
  * @module
  */
 import { readFile } from "node:fs/promises";
+import { parseToken, readToken } from "../config/admin-token.ts";
 import { ConfigError } from "../config/faults.ts";
 import { type Chain, chainsOf, type Sources } from "../doctor/chain.ts";
 import { diagnose, type Traffic } from "../doctor/diagnose.ts";
@@ -100,8 +101,9 @@ function sources(maxWaitMs: number, pools: Map<string, readonly PoolSize[]>): So
       return (await load(file, process.env)).loaded.values;
     },
     async running(url) {
-      const values = await running(url);
-      const origins = await runningOrigins(url);
+      const token = adminToken();
+      const values = await running(url, token);
+      const origins = await runningOrigins(url, token);
       pools.set(url, poolSizes(url, { origins }));
       return { values, origins };
     },
@@ -109,16 +111,27 @@ function sources(maxWaitMs: number, pools: Map<string, readonly PoolSize[]>): So
   };
 }
 
-async function running(url: string): Promise<readonly Value[]> {
-  return await fromAdmin(url, "/config", "no configuration", (body) => {
+/** What a running sidecar may ask for, where it finds it itself. */
+function adminToken(): string | undefined {
+  const { HOLDFAST_ADMIN_TOKEN: token, HOLDFAST_ADMIN_TOKEN_FILE: tokenFile } = process.env;
+  try {
+    return token === undefined ? readToken({ tokenFile }, process.cwd()) : parseToken(token);
+  } catch (error) {
+    const variable = token === undefined ? "HOLDFAST_ADMIN_TOKEN_FILE" : "HOLDFAST_ADMIN_TOKEN";
+    throw new ChainError(`${variable}: ${(error as Error).message}`);
+  }
+}
+
+async function running(url: string, token: string | undefined): Promise<readonly Value[]> {
+  return await fromAdmin(url, token, "/config", "no configuration", (body) => {
     const { values } = body as { readonly values?: readonly Value[] };
     if (!Array.isArray(values)) throw new Error("it is not the admin API of a sidecar");
     return values;
   });
 }
 
-async function runningOrigins(url: string): Promise<readonly OriginState[]> {
-  return await fromAdmin(url, "/origins", "no origins", (body) => {
+async function runningOrigins(url: string, token: string | undefined): Promise<readonly OriginState[]> {
+  return await fromAdmin(url, token, "/origins", "no origins", (body) => {
     const { origins } = body as { readonly origins?: readonly OriginState[] };
     if (!Array.isArray(origins)) throw new Error("it is not the admin API of a sidecar");
     return origins;
@@ -126,9 +139,19 @@ async function runningOrigins(url: string): Promise<readonly OriginState[]> {
 }
 
 /** Something that an admin API says. */
-async function fromAdmin<T>(url: string, path: string, missing: string, read: (body: unknown) => T): Promise<T> {
+async function fromAdmin<T>(
+  url: string,
+  token: string | undefined,
+  path: string,
+  missing: string,
+  read: (body: unknown) => T,
+): Promise<T> {
   try {
-    const response = await fetch(new URL(path, url), { signal: AbortSignal.timeout(ADMIN_TIMEOUT_MS) });
+    const headers = { ...(token !== undefined && { authorization: `Bearer ${token}` }) };
+    const response = await fetch(new URL(path, url), { headers, signal: AbortSignal.timeout(ADMIN_TIMEOUT_MS) });
+    if (response.status === 401) {
+      throw new Error("it answered 401; give its token in HOLDFAST_ADMIN_TOKEN or HOLDFAST_ADMIN_TOKEN_FILE");
+    }
     if (!response.ok) throw new Error(`it answered ${response.status}`);
     return read(await response.json());
   } catch (error) {

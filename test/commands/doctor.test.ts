@@ -4,6 +4,7 @@ import type { AddressInfo } from "node:net";
 import path from "node:path";
 import { test } from "node:test";
 import type { DoctorDocument } from "../../src/doctor/json.ts";
+import { startHarness } from "../admin/harness.ts";
 import { folderWith } from "../config/folder.ts";
 import { observer } from "../support/observer.ts";
 import { RawPeer, rawOrigin, testSidecar } from "../support/peers.ts";
@@ -113,6 +114,26 @@ test("a running sidecar is asked over its admin API", async (t) => {
   assert.equal(code, 1, stdout);
   assert.match(stdout, /idle for up to 50s, which is above the 30s after which node closes them/);
   assert.match(stdout, /holdfast .*: sidecar\.json: \{ "use": "idle-timeout", "config": \{ "upstream": "25s" \} \}/);
+});
+
+test("a running sidecar that asks for a token gets it from the environment, or from a file that it names", async (t) => {
+  const token = "0123456789abcdefghij";
+  const { sidecar, address } = await startHarness(t, { token });
+  sidecar.values = [
+    { key: "inbound.upstream", value: "http://127.0.0.1:8080", source: "file", variable: undefined, secret: false },
+  ];
+  const file = path.join(folderWith(t, { token: `${token}\n` }), "token");
+  const ask = async (env: Readonly<Record<string, string>>) =>
+    await holdfast(t, ["doctor", `admin=http://127.0.0.1:${address.port}`], env).ended();
+  assert.equal((await ask({ HOLDFAST_ADMIN_TOKEN: token })).code, 0);
+  assert.equal((await ask({ HOLDFAST_ADMIN_TOKEN_FILE: file })).code, 0);
+  const { code, stderr } = await ask({});
+  assert.equal(code, 2);
+  assert.match(stderr, /it answered 401; give its token in HOLDFAST_ADMIN_TOKEN or HOLDFAST_ADMIN_TOKEN_FILE\n$/);
+  const wrong = await ask({ HOLDFAST_ADMIN_TOKEN: "short and wrong" });
+  assert.equal(wrong.code, 2);
+  assert.match(wrong.stderr, /^holdfast: HOLDFAST_ADMIN_TOKEN: must be 16 to 1024 characters/);
+  assert.doesNotMatch(wrong.stderr, /short and wrong/);
 });
 
 test("what a running sidecar has learned holds, whatever is configured", async (t) => {
