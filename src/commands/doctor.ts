@@ -173,8 +173,9 @@ async function live(url: string, maxWaitMs: number): Promise<ProbeResult> {
 }
 
 function presetsText(): string {
-  const rows = [...PRESETS.values()].map(({ name, title, note }) => {
-    return `${name.padEnd(26)}${title}${note === undefined ? "" : `. ${note}`}\n`;
+  const rows = [...PRESETS.values()].map(({ name, title, note, sources }) => {
+    const lines = [`${title}${note === undefined ? "" : `. ${note}`}`, ...sources];
+    return lines.map((line, index) => `${(index === 0 ? name : "").padEnd(26)}${line}\n`).join("");
   });
   return rows.join("");
 }

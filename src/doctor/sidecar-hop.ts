@@ -113,7 +113,7 @@ export class SidecarValues {
       keepAlive: this.#values.get(`${keepAlive}.upstream.enabled`) !== false,
       idleMs: Math.min(
         idle === undefined ? ownMs : (this.#ms(`backends.${upstream}.keepaliveTime`) ?? ownMs),
-        this.#learnedMs(direction, upstream),
+        this.#values.get(`${idle}.learn`) === false ? Number.POSITIVE_INFINITY : this.#learnedMs(direction, upstream),
       ),
       maxRequests: this.#most(`${keepAlive}.upstream.maxRequests`),
       maxAgeMs: this.#ms(`${keepAlive}.upstream.maxAge`) ?? Number.POSITIVE_INFINITY,

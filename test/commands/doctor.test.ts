@@ -230,6 +230,7 @@ test("presets are listed, as text and as JSON", async (t) => {
   const text = await holdfast(t, ["doctor", "--presets"]).ended();
   assert.equal(text.code, 0);
   assert.match(text.stdout, /^aws-alb +AWS Application Load Balancer\n/m);
+  assert.match(text.stdout, /^aws-nlb .*\n {26}https:\/\/aws\.amazon\.com\//m);
   const { presets } = JSON.parse((await holdfast(t, ["doctor", "--presets", "--json"]).ended()).stdout);
   assert.equal(presets.find(({ name }: { name: string }) => name === "go").downstream.idleMs, "off");
 });

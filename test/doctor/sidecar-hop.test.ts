@@ -1,0 +1,29 @@
+import assert from "node:assert/strict";
+import { test } from "node:test";
+import { SidecarValues } from "../../src/doctor/sidecar-hop.ts";
+
+const LEARNED = {
+  direction: "inbound",
+  origin: "http://127.0.0.1:8080",
+  backend: null,
+  learned: { idle: { leaveAfterMs: 4900 } },
+};
+
+function upstreamIdleMs(plugins: readonly (readonly [key: string, value: unknown])[]): number | undefined {
+  const values = [["inbound.upstream", "http://127.0.0.1:8080"] as const, ...plugins];
+  const sidecar = new SidecarValues(
+    values.map(([key, value]) => ({ key, value })),
+    [LEARNED],
+  );
+  return sidecar.hop(sidecar.routes[0]!).upstream?.idleMs;
+}
+
+test("what a sidecar has learned holds unless idle-timeout is told not to learn", () => {
+  const plugin = [
+    ["plugins[0].use", "idle-timeout"],
+    ["plugins[0].config.upstream", "50s"],
+  ] as const;
+  assert.equal(upstreamIdleMs([...plugin, ["plugins[0].config.learn", true]]), 4900);
+  assert.equal(upstreamIdleMs([...plugin, ["plugins[0].config.learn", false]]), 50_000);
+  assert.equal(upstreamIdleMs([]), 4900);
+});
