@@ -2,7 +2,15 @@ import assert from "node:assert/strict";
 import { describe, it } from "node:test";
 import fc from "fast-check";
 import idleTimeout, { leaveAfter } from "../../plugins/idle-timeout.ts";
-import { backendFacts, connectionFacts, exchangeFacts, type Started, start, upstreamFacts } from "./facts.ts";
+import {
+  backendFacts,
+  connectionFacts,
+  exchangeFacts,
+  poolFacts,
+  type Started,
+  start,
+  upstreamFacts,
+} from "./facts.ts";
 
 function hint(seconds: number) {
   return { timeoutMs: seconds * 1000, maxRequests: undefined };
@@ -87,6 +95,21 @@ describe("idle-timeout", () => {
         assert.ok(keptMs <= configuredMs && keptMs <= seconds * 1000);
       }),
     );
+  });
+
+  it("heeds what was learned of an upstream, and watches one idle connection, unless told otherwise", async () => {
+    const table = [
+      [{}, true, 1],
+      [{ canaries: 3 }, true, 3],
+      [{ learn: false, canaries: 3 }, false, 0],
+    ] as const;
+    for (const [config, heeds, canaries] of table) {
+      const started = await start(idleTimeout, config);
+      const pool = poolFacts();
+      started.filter.pool?.(pool);
+      assert.equal(pool.canaries, canaries);
+      assert.equal(started.open(upstreamFacts()).keepAlive.heedLearned, heeds);
+    }
   });
 
   it("does not touch what a caller asked for", async () => {
