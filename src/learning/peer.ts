@@ -10,6 +10,7 @@ import {
   type IdleEvidence,
   type IdleVerdict,
   judgeIdle,
+  LEAST_IDLE_MS,
   NO_IDLE_EVIDENCE,
   withClose,
   withOpen,
@@ -150,6 +151,11 @@ export class LearnedPeer {
 
   get memory(): PeerMemory {
     return { idle: this.#idle, ends: this.#ends };
+  }
+
+  /** Whether no connection to the peer was seen open yet after it had been idle for so long. */
+  isUntried(idleMs: number): boolean {
+    return idleMs > LEAST_IDLE_MS && idleMs + this.#roundTripMs > this.provenMs;
   }
 
   /** Whether a connection that is idle for so long may be closed by the time a request reaches the peer. */

@@ -144,6 +144,8 @@ export class OriginPool implements Pool {
   #opening = 0;
   #closed = false;
   #sweptAtMs = 0;
+  /** The last that was taken after an idle time of which nothing was known. */
+  #tried: ProxyConnection | undefined;
   readonly #demand = new PoolDemand(lastClock());
   /** What {@link autoIdle} has come to. */
   #enoughIdle = Number.POSITIVE_INFINITY;
@@ -394,7 +396,7 @@ export class OriginPool implements Pool {
     for (let at = this.#idle.length - 1; at >= 0; at--) {
       const connection = this.#idle[at]!;
       if (this.#closesUnusable(connection, nowMs) || !this.#allows(connection, asker)) continue;
-      if (!asker.repeatable && this.reuse !== "never" && isDoubtful(connection, nowMs)) {
+      if (!asker.repeatable && this.reuse !== "never" && this.#isDoubtful(connection, nowMs)) {
         doubtful ??= connection;
         continue;
       }
@@ -405,6 +407,20 @@ export class OriginPool implements Pool {
     if (doubtful === undefined || this.connections < this.maxConnections) return undefined;
     this.#dropIdle(doubtful);
     return doubtful;
+  }
+
+  /**
+   * Whether the peer may have closed the connection by the time a request reaches it. After an idle time that no
+   * connection was seen to survive, one at a time is tried: were all of them, the first close would meet them all.
+   */
+  #isDoubtful(connection: ProxyConnection, nowMs: number): boolean {
+    const { peer, exchanges, idleSinceMs } = connection;
+    const idleMs = nowMs - idleSinceMs;
+    if (peer!.isBeyond(exchanges) || peer!.isDoubtful(idleMs)) return true;
+    if (!peer!.isUntried(idleMs)) return false;
+    if (this.#tried?.state === "active") return true;
+    this.#tried = connection;
+    return false;
   }
 
   /** Closes an idle connection whose limits have passed, or only watches it from now on; tells whether it did. */
@@ -577,9 +593,4 @@ export class OriginPool implements Pool {
 
 function idleTime(connection: ProxyConnection): number {
   return connection.exchanges === 0 ? 0 : lastClock() - connection.idleSinceMs;
-}
-
-/** Whether the peer may have closed the connection by the time a request reaches it. */
-function isDoubtful({ peer, exchanges, idleSinceMs }: ProxyConnection, nowMs: number): boolean {
-  return peer!.isBeyond(exchanges) || peer!.isDoubtful(nowMs - idleSinceMs);
 }

@@ -293,6 +293,22 @@ test("what must not be sent twice gets no connection whose close has come but wa
   assert.equal(second.got!.exchanges, 1);
 });
 
+test("of idle times that nothing is known of, what must not be sent twice tries one at a time", async (t) => {
+  const scene = new Scene((await origin(t)).port);
+  const first = await scene.visit();
+  const other = await scene.visit();
+  scene.leave(first);
+  scene.leave(other);
+  await sleep(25);
+  readClock();
+  const tried = await scene.visit({ repeatable: false });
+  readClock();
+  const fresh = await scene.visit({ repeatable: false });
+  assert.deepEqual([tried.got!.exchanges, fresh.got!.exchanges], [2, 1]);
+  const repeatable = await scene.visit();
+  assert.equal(repeatable.got!.exchanges, 2);
+});
+
 test("whoever goes while the event loop looks gets nothing", async (t) => {
   const scene = new Scene((await origin(t)).port);
   const first = await scene.visit();
