@@ -4,7 +4,7 @@
  * @module
  */
 import { formatDuration } from "../config/units.ts";
-import { hostField, parsePeer } from "./peer.ts";
+import { hostField, type Peer, parsePeer } from "./peer.ts";
 import type { BackendLines, IdleMeasured, ProbeResult, SidecarLines } from "./result.ts";
 
 /** The longest margin below a limit; as the `margin` of the idle-timeout plugin. */
@@ -39,25 +39,23 @@ export function suggestLines(results: readonly ProbeResult[]): SidecarLines | nu
   if (answered.length === 0) return null;
   const routes = new Map<string, string>();
   const backends = new Map<string, BackendLines>();
-  const most: number[] = [];
-  for (const result of answered) {
-    const parsed = parsePeer(result.url);
-    if ("wrong" in parsed) continue;
-    const { origin } = parsed.peer;
-    const host = hostField(parsed.peer);
-    const name = host.replace(/[^A-Za-z0-9.-]+/g, "-").replace(/^-+|-+$/g, "");
+  for (const [peer, same] of byOrigin(answered)) {
+    const { origin } = peer;
+    const plain = hostField(peer);
+    // The same name over HTTP and HTTPS: only a port tells them apart.
+    const host = routes.has(plain) ? `${plain}:${origin.port}` : plain;
+    let name = host.replace(/[^A-Za-z0-9.-]+/g, "-").replace(/^-+|-+$/g, "");
+    while (backends.has(name)) name += "-2";
     routes.set(host, name);
-    const lines: BackendLines = {
+    backends.set(name, {
       address: origin.host,
       port: origin.port,
       ...(origin.scheme === "https" && { tls: true as const }),
-      ...keepaliveTime(result),
-      ...tcpKeepalive(result.idle.afterRequest),
-    };
-    backends.set(name, lines);
-    const { requests } = result;
-    if (requests?.end === "unannounced") most.push(requests.answered);
+      ...keepaliveTime(same),
+      ...tcpKeepalive(same),
+    });
   }
+  const most = answered.flatMap(({ requests }) => (requests?.end === "unannounced" ? [requests.answered] : []));
   const config = most.length === 0 ? undefined : { upstream: { maxRequests: Math.max(1, Math.min(...most)) } };
   return {
     service: "my-service",
@@ -71,26 +69,48 @@ export function suggestLines(results: readonly ProbeResult[]): SidecarLines | nu
   };
 }
 
-/** Whether connections were gone without a word. */
-function isForgotten(idle: IdleMeasured | null): boolean {
-  return idle?.stillAnswers === false;
+/** Results of one origin together: its URLs may have been probed one by one. */
+function byOrigin(results: readonly ProbeResult[]): [Peer, ProbeResult[]][] {
+  const found = new Map<string, [Peer, ProbeResult[]]>();
+  for (const result of results) {
+    const parsed = parsePeer(result.url);
+    if ("wrong" in parsed) continue;
+    const { scheme, host, port } = parsed.peer.origin;
+    const key = `${scheme} ${host} ${port}`;
+    const known = found.get(key);
+    if (known === undefined) found.set(key, [parsed.peer, [result]]);
+    else known[1].push(result);
+  }
+  return [...found.values()];
 }
 
-function tcpKeepalive(idle: IdleMeasured | null): Pick<BackendLines, "tcpKeepalive"> {
-  if (idle === null || !isForgotten(idle)) return {};
+/** Whether connections were gone without a word. */
+function isForgotten(idle: IdleMeasured): boolean {
+  return idle.stillAnswers === false;
+}
+
+function tcpKeepalive(results: readonly ProbeResult[]): Pick<BackendLines, "tcpKeepalive"> {
+  const waitedMs = results.flatMap(({ idle: { afterRequest } }) => {
+    return afterRequest !== null && isForgotten(afterRequest) ? [afterRequest.waitedMs] : [];
+  });
+  if (waitedMs.length === 0) return {};
   // The kernel counts whole seconds.
-  const ms = Math.max(1000, Math.min(FORGETFUL_PATH_MS, Math.floor(idle.waitedMs / 2000) * 1000));
+  const ms = Math.max(1000, Math.min(FORGETFUL_PATH_MS, Math.floor(Math.min(...waitedMs) / 2000) * 1000));
   return { tcpKeepalive: { enable: true, time: formatDuration(ms) } };
 }
 
-function keepaliveTime(result: ProbeResult): { readonly keepaliveTime?: string } {
-  const { hint, setup } = result;
-  const idle = result.idle.afterRequest;
+function keepaliveTime(results: readonly ProbeResult[]): Pick<BackendLines, "keepaliveTime"> {
+  const ms = Math.min(...results.map(leaveMs));
+  return ms === Number.POSITIVE_INFINITY ? {} : { keepaliveTime: formatDuration(ms) };
+}
+
+/** When to leave an idle connection; `Infinity` when nothing was found out. */
+function leaveMs({ hint, setup, idle: { afterRequest: idle } }: ProbeResult): number {
   const advertisedMs = hint?.timeoutMs ?? Number.POSITIVE_INFINITY;
   // What stayed open for as long as was waited may be kept that long, and nobody knows for how much longer.
   const seenMs = idle === null || isForgotten(idle) ? Number.POSITIVE_INFINITY : (idle.shortestMs ?? idle.waitedMs);
   const limitMs = Math.min(advertisedMs, seenMs);
-  if (limitMs === Number.POSITIVE_INFINITY || limitMs <= 0) return {};
+  if (limitMs === Number.POSITIVE_INFINITY || limitMs <= 0) return Number.POSITIVE_INFINITY;
   const spreadMs = (idle?.longestMs ?? 0) - (idle?.shortestMs ?? 0);
-  return { keepaliveTime: formatDuration(leaveBefore(limitMs, spreadMs, setup?.tcpMs ?? 0)) };
+  return leaveBefore(limitMs, spreadMs, setup?.tcpMs ?? 0);
 }

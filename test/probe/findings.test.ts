@@ -231,3 +231,27 @@ test("the report says what was found in words", () => {
     assert.ok(text.split("\n").includes(line), `${line}\nis not in\n${text}`);
   }
 });
+
+test("URLs of one origin are one backend, left before the shortest limit; HTTP and HTTPS of one name are two", () => {
+  const at = (url: string, closedMs: number) =>
+    result({ url, idle: { afterRequest: idle([closedMs]), beforeRequest: null } });
+  const { outbound, backends } = suggestLines([
+    at("http://a.internal:81/x", 2000),
+    at("http://a.internal:81/y", 60_000),
+    at("http://example.com/", 5000),
+    at("https://example.com/", 60_000),
+    at("http://a.internal-81/", 10_000),
+  ])!;
+  assert.deepEqual(outbound.routes, [
+    { host: "a.internal:81", upstream: "a.internal-81" },
+    { host: "example.com", upstream: "example.com" },
+    { host: "example.com:443", upstream: "example.com-443" },
+    { host: "a.internal-81", upstream: "a.internal-81-2" },
+  ]);
+  assert.deepEqual(backends, {
+    "a.internal-81": { address: "a.internal", port: 81, keepaliveTime: "1800ms" },
+    "example.com": { address: "example.com", port: 80, keepaliveTime: "4500ms" },
+    "example.com-443": { address: "example.com", port: 443, tls: true, keepaliveTime: "55s" },
+    "a.internal-81-2": { address: "a.internal-81", port: 80, keepaliveTime: "9s" },
+  });
+});
