@@ -33,7 +33,7 @@ const LANES = 64;
  */
 const QUIET_MS = 300;
 /** When something is stuck, in milliseconds. */
-const STUCK_MS = 60_000;
+const STUCK_MS = 15_000;
 /** Addresses to call from, so that their ports do not run out; other systems than Linux have but one. */
 const ADDRESSES =
   process.platform === "linux" ? Array.from({ length: 200 }, (_, index) => `127.0.1.${index + 1}`) : ["127.0.0.1"];
@@ -86,7 +86,8 @@ export class Chain {
     const lane = async (): Promise<void> => {
       const witness = new Witness(this.#port);
       for (;;) {
-        const conversation = conversations[next++];
+        // One fault that makes everything wait is enough to look into.
+        const conversation = faults.length > 0 ? undefined : conversations[next++];
         if (conversation === undefined) break;
         const { seed } = conversation;
         // The wire forwarder answers whoever has ended its side, too.
@@ -106,8 +107,10 @@ export class Chain {
       witness.close();
     };
     await Promise.all(Array.from({ length: Math.min(LANES, conversations.length) }, lane));
+    // Whatever is wrong already is not waited for.
+    const patience = faults.length > 0 ? 200 : STUCK_MS;
     for (let waited = 0; this.#ledger.open > 0; waited++) {
-      if (waited > STUCK_MS) {
+      if (waited > patience) {
         faults.push({ what: `${this.#ledger.open} exchanges never end`, seed: undefined });
         break;
       }
@@ -115,7 +118,7 @@ export class Chain {
     }
     const entries = this.#ledger.take();
     const seedOf = (entry: Entry | undefined): number | undefined => said.get(entry?.connection ?? 0)?.seed;
-    const { seen, logged } = await this.#collect(entries);
+    const { seen, logged } = await this.#collect(entries, Math.min(patience, 5000));
     const known = new Map([...this.#before, ...entries]);
     this.#before = entries;
     for (const { what, entry } of judge(known, entries, seen, logged)) faults.push({ what, seed: seedOf(entry) });
@@ -123,7 +126,10 @@ export class Chain {
   }
 
   /** Waits for what the origin must have seen by now. */
-  async #collect(entries: ReadonlyMap<string, Entry>): Promise<{ seen: Seen; logged: string[] | undefined }> {
+  async #collect(
+    entries: ReadonlyMap<string, Entry>,
+    patience: number,
+  ): Promise<{ seen: Seen; logged: string[] | undefined }> {
     const seen: Seen = { sightings: [], refused: 0, faults: [] };
     const logged: string[] = [];
     const awaited = new Set<string>();
@@ -144,7 +150,7 @@ export class Chain {
       logged.push(...lines);
       for (const line of lines) awaitedLogs.delete(line);
       // What is missing then, is missing.
-      if ((awaited.size === 0 && awaitedLogs.size === 0) || waited > 5000) break;
+      if ((awaited.size === 0 && awaitedLogs.size === 0) || waited > patience) break;
       await sleep(1);
     }
     return { seen, logged: isLogged ? logged : undefined };
@@ -252,7 +258,11 @@ interface Conversed {
 }
 
 /** Says all of it, ends our side once it is quiet, and listens until the other side has ended. */
-async function converse(port: number, { seed, text, cuts }: Conversation, quietMs: number): Promise<Conversed> {
+async function converse(
+  port: number,
+  { seed, text, cuts, pauseMs }: Conversation,
+  quietMs: number,
+): Promise<Conversed> {
   const localAddress = ADDRESSES[calls++ % ADDRESSES.length]!;
   const socket = net.connect({ host: "127.0.0.1", port, localAddress, noDelay: true, allowHalfOpen: true });
   let received = "";
@@ -274,7 +284,9 @@ async function converse(port: number, { seed, text, cuts }: Conversation, quietM
   for (const cut of [...cuts, text.length]) {
     if (cut > at && socket.writable) socket.write(text.slice(at, cut), "latin1");
     at = cut;
-    if (at < text.length) await new Promise((resolve) => setImmediate(resolve));
+    if (at === text.length) break;
+    if (pauseMs > 0) await sleep(pauseMs);
+    else await new Promise((resolve) => setImmediate(resolve));
   }
   if (quietMs === 0) socket.end();
   else quiet = setTimeout(() => socket.end(), quietMs);

@@ -18,6 +18,8 @@ import { ORIGINS, type OriginName, programOf } from "./origins.ts";
 const SLICE = 400;
 /** How often a conversation is shortened, at most. */
 const MOST_CUTS = 400;
+/** How long is spent on finding out what a fault needs, in milliseconds. */
+const EXPLAIN_MS = 45_000;
 
 /** After so many a run ends. */
 const MOST_FAILURES = 10;
@@ -111,11 +113,13 @@ export class ChainFuzz {
     const isUnknown = faults.some(({ seed }) => seed === undefined);
     const suspects = conversations.filter(({ seed }) => isUnknown || seeds.has(seed));
     let found = 0;
+    const untilMs = performance.now() + EXPLAIN_MS;
     for (const suspect of suspects) {
+      if (performance.now() > untilMs) break;
       const what = await this.#failsAlone(suspect);
       if (what === undefined) continue;
       found++;
-      this.#failures.push({ what, seed: suspect.seed, text: (await this.#shorten(suspect)).text });
+      this.#failures.push({ what, seed: suspect.seed, text: (await this.#shorten(suspect, untilMs)).text });
       if (found === 5) break;
     }
     if (found > 0) return;
@@ -132,11 +136,11 @@ export class ChainFuzz {
   }
 
   /** Takes out ever smaller pieces for as long as it still fails. */
-  async #shorten(one: Conversation): Promise<Conversation> {
+  async #shorten(one: Conversation, untilMs: number): Promise<Conversation> {
     let shortest = one;
     let tries = 0;
     const attempt = async (text: string, cuts: readonly number[]): Promise<boolean> => {
-      if (tries++ >= MOST_CUTS) return false;
+      if (tries++ >= MOST_CUTS || performance.now() > untilMs) return false;
       // What must be answered is no longer known.
       const shorter = { ...shortest, text, cuts, answered: undefined };
       if ((await this.#failsAlone(shorter)) === undefined) return false;

@@ -9,6 +9,8 @@ export interface Conversation {
   readonly text: string;
   /** Where the bytes are cut into writes. */
   readonly cuts: readonly number[];
+  /** How long to wait before each further write, in milliseconds: what came may have gone on by then. */
+  readonly pauseMs: number;
   /** How many requests of it, the last one included, must all be answered; `undefined`: that depends. */
   readonly answered: number | undefined;
 }
@@ -172,6 +174,13 @@ const VECTORS: readonly Vector[] = [
     const lines = ["POST / HTTP/1.1", "Host: a.example", `Content-Length: ${INNER.length}`, "X-A: b"];
     return `${lines.map((line) => line + (random.oneIn(3) ? random.pick(LINE_ENDS) : "\r\n")).join("")}\r\n${INNER}`;
   },
+  // A body that never comes to its end.
+  (random) => {
+    const start = random.pick(["", INNER]);
+    return random.oneIn(2)
+      ? post(random, ["Content-Length: 100000"], start)
+      : post(random, ["Transfer-Encoding: chunked"], `fffff\r\n${start}`);
+  },
   // Folded lines.
   (random) => {
     const fold = random.pick(["\r\n ", "\r\n\t", "\n ", "\r ", "\r\n \r\n "]);
@@ -309,6 +318,7 @@ export function conversation(seed: number): Conversation {
     seed,
     text,
     cuts: cuts.sort((one, other) => one - other),
+    pauseMs: random.oneIn(4) ? 5 : 0,
     answered: isPlain ? inputs.length + 1 : undefined,
   };
 }
