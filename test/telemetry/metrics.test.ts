@@ -184,6 +184,16 @@ test("idle limits of an origin are shown by source, and go away when there is no
   hooks.idle?.();
   const shown = () => values(instruments.upstreamIdleTimeout, ORIGIN);
   assert.deepEqual(shown(), { "source=configured": 55, "source=hint": 5 });
+  connection.learned = {
+    idleTimeoutMs: 4000,
+    confidence: 0.9,
+    leaveAfterMs: 3900,
+    maxRequests: undefined,
+    maxAgeMs: undefined,
+  };
+  hooks.idle?.();
+  assert.deepEqual(shown(), { "source=configured": 55, "source=hint": 5, "source=learned": 4 });
+  connection.learned = undefined;
   connection.keepAlive.idleTimeoutMs = Number.POSITIVE_INFINITY;
   connection.hint = undefined;
   hooks.idle?.();
