@@ -41,7 +41,11 @@ function judge(link: Link, circumstances: Circumstances): Judgement {
     symptom: before.symptom ?? "a reset or an empty response for requests that are not repeated",
     often: racesText(circumstances, limitMs, rttMs),
     fixes: [
-      ...fix(after, "downstreamIdle", isHinted ? raisedWithHint(upstream.idleMs, apartMs) : raised(theirs, apartMs)),
+      ...fix(
+        after,
+        "downstreamIdle",
+        isHinted ? raisedWithHint(theirs, upstream.idleMs, apartMs) : raised(theirs, apartMs),
+      ),
       ...fix(before, "upstreamIdle", lowered),
     ],
   });
@@ -52,10 +56,13 @@ function raised(idleMs: number, apartMs: number): number {
   return idleMs + Math.max(apartMs, 1000, Math.min(MOST_APART_MS, idleMs / 10));
 }
 
-/** As {@link raised}, where what is announced rises as well and is followed. */
-function raisedWithHint(idleMs: number, apartMs: number): number {
+/**
+ * As {@link raised}, where the timeout that is announced decides. It may rise with the limit, or stay as it is: both
+ * must be far enough below.
+ */
+function raisedWithHint(hintedMs: number, ownMs: number, apartMs: number): number {
   const following = apartMs <= MOST_APART_MS ? 5 * apartMs : Number.POSITIVE_INFINITY;
-  return Math.min(raised(idleMs, apartMs), following);
+  return Math.max(raised(hintedMs, apartMs), Math.min(raised(ownMs, apartMs), following));
 }
 
 function wrongText({ before, after }: Link, idleMs: number, limitMs: number, isHinted: boolean): string {
