@@ -175,6 +175,15 @@ for (const forwarder of FORWARDERS) {
     assert.equal(origin.connections.length, 3);
   });
 
+  test(`${forwarder}: credentials that are taken at once, without a challenge, bind their connection`, async (t) => {
+    // As Kerberos does it: the first request carries all that is needed, and no response ever offers anything.
+    const { call } = await stage(t, "Negotiate");
+    const [alice, bob] = [await call(), await call()];
+    assert.equal(await alice.ask("/login", "Authorization: Negotiate alice/challenge-0\r\n"), "200 alice /login");
+    assert.equal(await bob.ask("/mail"), "401 Negotiate");
+    assert.equal(await alice.ask("/mail"), "200 alice /mail");
+  });
+
   test(`${forwarder}: pipelined requests go over the caller's authenticated connection`, async (t) => {
     const { origin, call } = await stage(t);
     const alice = await call();
