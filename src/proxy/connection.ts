@@ -344,6 +344,8 @@ export class ProxyConnection implements Connection {
     if (this.#state === "closed") return;
     this.error ??= error;
     this.#beginDraining(reason);
+    // A response that waits for the end of the turn is whole; a request that does is better never begun.
+    if (this.side === "downstream") this.socket.uncork();
     this.socket.destroy();
   }
 

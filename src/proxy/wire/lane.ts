@@ -23,6 +23,7 @@ import { findPreface } from "../preface.ts";
 import { returnBodyMemory, takeBodyMemory } from "../read-memory.ts";
 import { CONTINUE_TIMEOUT_MS } from "../request-rules.ts";
 import { hasBody } from "../response-rules.ts";
+import { writeAtEndOfTurn } from "./end-of-turn.ts";
 import { interimText, lastChunk, localText, requestText, responseText } from "./messages.ts";
 import { RequestBody } from "./request-body.ts";
 import { parseRequestHead, type WireHead } from "./request-parser.ts";
@@ -465,8 +466,10 @@ export class Lane implements Steps, ResponseSink {
     this.#requestBody.stopKeeping();
     exchange.progressAtMs = lastClock();
     exchange.responseBytes += body.length;
-    const goOn = this.#socket.write(text + body, "latin1");
-    if (complete) this.complete("");
+    // A body that follows in pieces is long enough to be worth its own way.
+    if (!complete) return this.#socket.write(text + body, "latin1");
+    const goOn = writeAtEndOfTurn(this.#socket, text + body);
+    this.complete("");
     return goOn;
   }
 
@@ -502,12 +505,12 @@ export class Lane implements Steps, ResponseSink {
     const upstream = this.#upstream!;
     this.#upstream = undefined;
     const connection = exchange.upstream!;
-    const failure =
-      error ?? upstreamClosedError(exchange, connection.error, this.#responseBegun, this.#requestBody.written);
+    const requestBytes = this.#requestBody.bytesSent(connection.socket);
+    const failure = error ?? upstreamClosedError(exchange, connection.error, this.#responseBegun, requestBytes);
     if (error === undefined && !this.#responseBegun) {
       const retried = exchange.retryAfter(failure, {
         closedByPeer,
-        requestBytes: this.#requestBody.written,
+        requestBytes,
         responseBytes: upstream.responseBytes,
         bodyIsReplayable: this.#requestBody.isKept || !hasRequestBody(this.#head!),
       });

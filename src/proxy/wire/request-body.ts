@@ -4,6 +4,7 @@
  * @module
  */
 import type { Socket } from "node:net";
+import { isHeld, writeAtEndOfTurn } from "./end-of-turn.ts";
 
 /** Kept pieces that are put together: tiny ones cost far more than their bytes. */
 const MAX_KEPT_PIECES = 128;
@@ -19,11 +20,16 @@ export class RequestBody {
   #kept: Buffer[] | undefined;
   #keptBytes = 0;
   /** Bytes of the request, head included, that were given to the upstream's socket in this attempt. */
-  written = 0;
+  #written = 0;
+
+  /** Bytes of the request, head included, that may have left in this attempt. @param upstream - where to */
+  bytesSent(upstream: Socket): number {
+    return isHeld(upstream) ? 0 : this.#written;
+  }
 
   /** A request begins that has a body if `isKept`. */
   begin(isKept: boolean): void {
-    this.written = 0;
+    this.#written = 0;
     this.#kept = isKept ? [] : undefined;
     this.#keptBytes = 0;
   }
@@ -60,7 +66,7 @@ export class RequestBody {
       this.#unsent = [...this.#unsent, piece];
       return;
     }
-    this.written += piece.length;
+    this.#written += piece.length;
     upstream.write(piece, onWritten);
   }
 
@@ -69,19 +75,19 @@ export class RequestBody {
     const pieces = this.#unsent;
     if (!upstream.writable) {
       // It closed between the pool's choice and now: nothing of the request leaves.
-      this.written = 0;
+      this.#written = 0;
     } else if (pieces.length === 0) {
-      this.written = head.length;
-      upstream.write(head, "latin1");
+      this.#written = head.length;
+      writeAtEndOfTurn(upstream, head);
     } else if (pieces.length === 1 && pieces[0]!.length <= SMALL_BYTES) {
-      this.written = head.length + pieces[0]!.length;
-      upstream.write(head + pieces[0]!.toString("latin1"), "latin1");
+      this.#written = head.length + pieces[0]!.length;
+      writeAtEndOfTurn(upstream, head + pieces[0]!.toString("latin1"));
     } else {
-      this.written = head.length;
+      this.#written = head.length;
       upstream.cork();
       upstream.write(head, "latin1");
       for (const piece of pieces) {
-        this.written += piece.length;
+        this.#written += piece.length;
         upstream.write(piece);
       }
       upstream.uncork();
