@@ -6,6 +6,8 @@ import { tmpdir } from "node:os";
 import path from "node:path";
 import test, { after, type TestContext } from "node:test";
 import tls, { type TLSSocket } from "node:tls";
+import { Worker } from "node:worker_threads";
+import { definePlugin } from "../../src/plugin/api.ts";
 import { authority, type Pair, writePem } from "../support/certificates.ts";
 import { observer } from "../support/observer.ts";
 import { FORWARDERS, RawPeer, testSidecar } from "../support/peers.ts";
@@ -231,5 +233,52 @@ for (const forwarder of FORWARDERS) {
     peer.socket.end();
     const { outcome } = await watch.end();
     assert.equal(outcome.error, undefined);
+  });
+}
+
+/** What a worker runs: an origin that answers while this thread is busy. */
+const WORKER = `
+  const { parentPort, workerData } = require("node:worker_threads");
+  const server = require("node:tls").createServer(workerData.pair, (socket) => {
+    socket.on("error", () => {});
+    socket.on("data", () => socket.write(workerData.response));
+  });
+  server.listen(0, "127.0.0.1", () => parentPort.postMessage(server.address().port));
+`;
+
+for (const forwarder of FORWARDERS) {
+  test(`${forwarder}: an https connection is reused after a response that was there at once`, async (t) => {
+    const worker = new Worker(WORKER, { eval: true, workerData: { pair: good, response: OK } });
+    t.after(() => worker.terminate());
+    const [port] = (await once(worker, "message")) as [number];
+    // After the request has left, nothing else happens before its response is there.
+    const busy = definePlugin({
+      name: "busy",
+      apiVersion: 1,
+      description: "Keeps the thread busy while the origin answers",
+      config: {},
+      setup: () => ({
+        exchange: () => ({
+          upstreamConnected() {
+            queueMicrotask(() => setImmediate(() => Atomics.wait(new Int32Array(new SharedArrayBuffer(4)), 0, 0, 50)));
+          },
+        }),
+      }),
+    });
+    const sidecar = await testSidecar(t, {
+      upstream: "secure",
+      plugins: [{ plugin: busy }],
+      config: { forwarder, backends: { secure: { address: "127.0.0.1", port, tls: { ca } } } },
+    });
+    const peer = await RawPeer.connect(t, sidecar.inbound);
+    for (let count = 1; count <= 3; count++) {
+      peer.send(GET);
+      await peer.until((text) => text.split("\r\n\r\nok").length === count + 1);
+    }
+    const upstream = [...sidecar.sidecar.view.connections()].filter(({ side }) => side === "upstream");
+    assert.deepEqual(
+      upstream.map(({ exchanges }) => exchanges),
+      [3],
+    );
   });
 }

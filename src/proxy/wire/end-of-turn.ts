@@ -13,13 +13,14 @@ let spare: Socket[] = [];
 
 /**
  * Writes behind everything else that was written to the socket, at the end of this turn. What is written or ended
- * meanwhile comes after it; what is destroyed loses it.
+ * meanwhile comes after it; what is destroyed loses it. TLS is written at once: it says a turn later than others that
+ * what it was given has left, and the response may be there before that.
  *
  * @param text - latin1
  * @returns false when the socket has enough for now, as `socket.write` does
  */
 export function writeAtEndOfTurn(socket: Socket, text: string): boolean {
-  if (socket.writableCorked === 0) {
+  if (socket.writableCorked === 0 && !("encrypted" in socket)) {
     socket.cork();
     if (held.length === 0) setImmediate(letGo);
     held.push(socket);
