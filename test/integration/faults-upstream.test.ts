@@ -1,16 +1,17 @@
 /**
  * What an upstream can do wrong, over both forwarders: the status, the line in the log, the metrics, and that nothing
- * is left of it. docs/faults.md has the same table.
+ * is left of it, in memory neither. docs/faults.md has the same table.
  */
 import assert from "node:assert/strict";
 import { once } from "node:events";
-import { readdirSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import http from "node:http";
 import net, { type AddressInfo } from "node:net";
 import test, { type TestContext } from "node:test";
 import { setTimeout as sleep } from "node:timers/promises";
 import { FAILURES, type FailureCode } from "../../src/errors.ts";
 import type { CloseReason } from "../../src/plugin/api.ts";
+import { held, inMemory, noMoreHeldThan, noMoreInMemoryThan } from "../support/held.ts";
 import { FORWARDERS, type OriginConnection, RawPeer, rawOrigin, testSidecar } from "../support/peers.ts";
 
 const OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
@@ -159,14 +160,6 @@ const FAULTS: Readonly<Record<string, Fault>> = {
   },
 };
 
-/** What keeps this process busy, by kind, and how many descriptors it has. */
-function held(): Record<string, number> {
-  const counts: Record<string, number> = {};
-  for (const kind of process.getActiveResourcesInfo()) counts[kind] = (counts[kind] ?? 0) + 1;
-  if (process.platform === "linux") counts["descriptors"] = readdirSync("/proc/self/fd").length;
-  return counts;
-}
-
 async function metrics(admin: string): Promise<string> {
   const [response] = (await once(http.get(`${admin}/metrics`, { agent: false }), "response")) as [http.IncomingMessage];
   let text = "";
@@ -219,6 +212,7 @@ for (const forwarder of FORWARDERS) {
       await finish();
       await metrics(sidecar.admin);
       const before = held();
+      const memoryBefore = inMemory();
 
       const peer = await ask(t, sidecar.inbound, "/wrong");
       if (cut) {
@@ -258,8 +252,8 @@ for (const forwarder of FORWARDERS) {
       peer.socket.destroy();
       next.socket.destroy();
       await finish();
-      // What closes still is given the time for it.
-      while (Object.entries(held()).some(([kind, count]) => count > (before[kind] ?? 0))) await sleep(5);
+      await noMoreHeldThan(before);
+      await noMoreInMemoryThan(memoryBefore);
       assert.deepEqual(
         [...view.pools()].map(({ connections, queued }) => ({ connections, queued })),
         [{ connections: 0, queued: 0 }],
@@ -285,7 +279,7 @@ for (const forwarder of FORWARDERS) {
     assert.equal(sum(text, "holdfast_connection_closed_total", '"upstream"', '"connect_failed"'), 1);
     peer.socket.destroy();
     while ([...sidecar.sidecar.view.connections()].length > 0) await sleep(5);
-    while (Object.entries(held()).some(([kind, count]) => count > (before[kind] ?? 0))) await sleep(5);
+    await noMoreHeldThan(before);
   });
 }
 
