@@ -5,6 +5,8 @@ import { FORWARDERS } from "../support/peers.ts";
 import { ChainFuzz } from "./fuzz.ts";
 import { ORIGINS, type OriginName, programOf } from "./origins.ts";
 
+/** The same every time, so that a change alone makes it fail; the long run picks its own. */
+const SEED = 20_261_120;
 const CONVERSATIONS = 600;
 /** The strict reader finds the most, and takes the least time. */
 const STRICT_CONVERSATIONS = 2000;
@@ -14,12 +16,10 @@ for (const forwarder of FORWARDERS) {
     const program = programOf(origin);
     const options = program === undefined ? {} : needs(program);
     test(`${forwarder} → ${origin}: the origin sees what was forwarded, and nothing else`, options, async (t) => {
-      const seed = Math.floor(Math.random() * 2 ** 30);
-      t.diagnostic(`seed ${seed}`);
       const fuzz = new ChainFuzz(forwarder, origin);
       t.after(() => fuzz.close());
       const conversations = origin === "strict" ? STRICT_CONVERSATIONS : CONVERSATIONS;
-      await fuzz.slice(seed, conversations);
+      await fuzz.slice(SEED, conversations);
       const { inputs, forwarded, refused, markers, failures } = fuzz.result;
       assert.deepEqual(failures, []);
       // Something of everything really happened.
