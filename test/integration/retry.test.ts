@@ -226,17 +226,19 @@ for (const forwarder of FORWARDERS) {
   });
 }
 
-test("wire: a POST that meets a connection which closes in the same turn has not left yet, and goes to another", async (t) => {
-  const posts: string[] = [];
-  const origin = await rawOrigin(t, ({ socket }, head) => {
-    if (head.startsWith("POST")) posts.push(head);
-    socket.write(OK);
+for (const [name, close] of Object.entries(BREAK)) {
+  test(`wire: a POST that meets a ${name} in the same turn has not left yet, and goes to another connection`, async (t) => {
+    const posts: string[] = [];
+    const origin = await rawOrigin(t, ({ socket }, head) => {
+      if (head.startsWith("POST")) posts.push(head);
+      socket.write(OK);
+    });
+    const { watch, peer } = await setting(t, "wire", origin);
+    // Both are there when the sidecar looks next, the request first.
+    peer.send("POST /once HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\na=1&b=2");
+    close(origin.connections[0]!);
+    assert.match(await peer.until(answered), /^HTTP\/1\.1 200 /);
+    assert.equal(posts.length, 1);
+    await watch.until(() => watch.idled("upstream") === 2);
   });
-  const { watch, peer } = await setting(t, "wire", origin);
-  // Both are there when the sidecar looks next, the request first.
-  peer.send("POST /once HTTP/1.1\r\nHost: h\r\nContent-Length: 7\r\n\r\na=1&b=2");
-  origin.connections[0]!.socket.end();
-  assert.match(await peer.until(answered), /^HTTP\/1\.1 200 /);
-  assert.equal(posts.length, 1);
-  await watch.until(() => watch.idled("upstream") === 2);
-});
+}

@@ -40,7 +40,9 @@ for (const subject of SUBJECTS.filter(({ name }) => values.subject === undefined
   show(`${subject.name} ${version}`, "FIN after 60 s", "", control);
   if (subject.name.startsWith("holdfast")) {
     check(`${subject.name}, control`, control);
-    if (control.reuse < 0.99) faults.push(`${subject.name}, control: reuse is ${percent(control.reuse)}`);
+    // Of a tenth of the requests, those that open the lanes' connections are more than one in a hundred.
+    if (!values.quick && control.reuse < 0.99)
+      faults.push(`${subject.name}, control: reuse is ${percent(control.reuse)}`);
   }
 }
 for (const fault of faults) console.log(`\nnot reached: ${fault}`);

@@ -28,7 +28,7 @@ export function writeAtEndOfTurn(socket: Socket, text: string): boolean {
   return socket.write(text, "latin1");
 }
 
-/** Whether nothing of what {@link writeAtEndOfTurn} was given in this turn has left. */
+/** Whether nothing of what {@link writeAtEndOfTurn} was given last has left, or ever will if the socket is destroyed. */
 export function isHeld(socket: Socket): boolean {
   return socket.writableCorked > 0;
 }
@@ -36,7 +36,11 @@ export function isHeld(socket: Socket): boolean {
 function letGo(): void {
   const sockets = held;
   held = spare;
-  for (let at = 0; at < sockets.length; at++) sockets[at]!.uncork();
+  for (let at = 0; at < sockets.length; at++) {
+    const socket = sockets[at]!;
+    // One that broke meanwhile stays as it is: that tells that nothing has left.
+    if (!socket.destroyed) socket.uncork();
+  }
   sockets.length = 0;
   spare = sockets;
 }
