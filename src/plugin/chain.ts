@@ -37,15 +37,19 @@ export interface ChainLink {
 /** Filters in the order of the `plugins` list. Hooks on the way back run in reverse. */
 export class Chain {
   readonly #links: readonly ChainLink[];
-  readonly #connectionLinks: readonly ChainLink[];
-  readonly #exchangeLinks: readonly ChainLink[];
+  readonly #connectionLinks: readonly ConnectionLink[];
+  readonly #exchangeLinks: readonly ExchangeLink[];
   readonly #report: (failure: PluginFailure) => void;
 
   /** @param report - told of every failure of a hook, for the log */
   constructor(links: readonly ChainLink[], report: (failure: PluginFailure) => void) {
     this.#links = links;
-    this.#connectionLinks = links.filter((link) => link.filter.connection !== undefined);
-    this.#exchangeLinks = links.filter((link) => link.filter.exchange !== undefined);
+    this.#connectionLinks = links.flatMap((link) =>
+      link.filter.connection === undefined ? [] : new ConnectionLink(link, link.filter.connection),
+    );
+    this.#exchangeLinks = links.flatMap((link) =>
+      link.filter.exchange === undefined ? [] : new ExchangeLink(link, link.filter.exchange),
+    );
     this.#report = report;
   }
 
@@ -81,22 +85,29 @@ export class Chain {
    */
   connection(connection: Connection, before?: ConnectionRun): ConnectionRun {
     if (this.#connectionLinks.length === 0) return NO_CONNECTION_HOOKS;
-    const run = new ConnectionRun(this, connection);
-    for (const link of this.#connectionLinks) {
+    const wanted: ConnectionHooks[] = [];
+    const calls: ConnectionCalls[] = [];
+    let failure: HoldfastError | undefined;
+    for (const connectionLink of this.#connectionLinks) {
+      const { link } = connectionLink;
+      let hooks: ConnectionHooks | undefined;
       if (before?.chain?.has(link)) {
-        const kept = before.hooksOf(link);
-        if (kept !== undefined) run.add(link, kept);
-        continue;
+        hooks = before.hooksOf(link);
+      } else {
+        try {
+          const returned = connectionLink.show.call(link.filter, connection);
+          if (returned !== undefined) hooks = asHooks<ConnectionHooks>(returned);
+        } catch (error) {
+          this.fail(link, "connection", error, connection, undefined);
+          if (link.onError === "fail") failure ??= pluginError(link.name, "connection", error);
+        }
       }
-      try {
-        const hooks = link.filter.connection?.(connection);
-        if (hooks !== undefined) run.add(link, asHooks<ConnectionHooks>(hooks));
-      } catch (error) {
-        this.fail(link, "connection", error, connection, undefined);
-        if (link.onError === "fail") run.failure ??= pluginError(link.name, "connection", error);
-      }
+      if (hooks === undefined) continue;
+      wanted.push(hooks);
+      calls.push(connectionLink.callsOf(hooks));
     }
-    return run;
+    // Copies, because an array that grew holds room for more, and there may be many thousand connections.
+    return new ConnectionRun(this, connection, wanted.slice(), calls.slice(), failure);
   }
 
   /**
@@ -105,14 +116,16 @@ export class Chain {
    * A plugin with `onError: "fail"` that failed is in {@link ExchangeRun.failure}.
    */
   exchange(exchange: Exchange): ExchangeRun {
-    if (this.#exchangeLinks.length === 0) return NO_EXCHANGE_HOOKS;
-    const run = new ExchangeRun(this, exchange, this.#exchangeLinks);
-    for (let at = 0; at < this.#exchangeLinks.length; at++) {
-      const link = this.#exchangeLinks[at]!;
+    const links = this.#exchangeLinks;
+    if (links.length === 0) return NO_EXCHANGE_HOOKS;
+    const run = new ExchangeRun(this, exchange);
+    for (let at = 0; at < links.length; at++) {
+      const exchangeLink = links[at]!;
       try {
-        const hooks = link.filter.exchange?.(exchange);
-        if (hooks !== undefined) run.add(at, asHooks<ExchangeHooks>(hooks));
+        const hooks = exchangeLink.show.call(exchangeLink.link.filter, exchange);
+        if (hooks !== undefined) run.add(asHooks<ExchangeHooks>(hooks), exchangeLink);
       } catch (error) {
+        const { link } = exchangeLink;
         run.failed(this.fail(link, "exchange", error, exchange.downstream, exchange));
         if (link.onError === "fail") run.failure ??= pluginError(link.name, "exchange", error);
       }
@@ -175,38 +188,145 @@ export class Chain {
   }
 }
 
+/**
+ * The functions of one hooks object. Looking for them in the object at every step, where each plugin's looks different,
+ * costs more than calling them.
+ */
+class ConnectionCalls {
+  readonly link: ChainLink;
+  readonly active: ConnectionHooks["active"];
+  readonly idle: ConnectionHooks["idle"];
+  readonly backendChanged: ConnectionHooks["backendChanged"];
+  readonly close: ConnectionHooks["close"];
+
+  constructor(link: ChainLink, hooks: ConnectionHooks) {
+    this.link = link;
+    this.active = hooks.active;
+    this.idle = hooks.idle;
+    this.backendChanged = hooks.backendChanged;
+    this.close = hooks.close;
+  }
+}
+
+/** As {@link ConnectionCalls}, of an exchange. */
+class ExchangeCalls {
+  readonly link: ChainLink;
+  readonly request: ExchangeHooks["request"];
+  readonly upstreamConnected: ExchangeHooks["upstreamConnected"];
+  readonly retry: ExchangeHooks["retry"];
+  readonly response: ExchangeHooks["response"];
+  readonly pluginFailed: ExchangeHooks["pluginFailed"];
+  readonly end: ExchangeHooks["end"];
+
+  constructor(link: ChainLink, hooks: ExchangeHooks) {
+    this.link = link;
+    this.request = hooks.request;
+    this.upstreamConnected = hooks.upstreamConnected;
+    this.retry = hooks.retry;
+    this.response = hooks.response;
+    this.pluginFailed = hooks.pluginFailed;
+    this.end = hooks.end;
+  }
+}
+
+/** A link whose filter wants to see connections. */
+class ConnectionLink {
+  readonly link: ChainLink;
+  readonly show: NonNullable<Filter["connection"]>;
+  #last: ConnectionCalls;
+
+  constructor(link: ChainLink, show: NonNullable<Filter["connection"]>) {
+    this.link = link;
+    this.show = show;
+    this.#last = new ConnectionCalls(link, {});
+  }
+
+  /** What an object of hooks wants called; the same as last time where the functions are the same. */
+  callsOf(hooks: ConnectionHooks): ConnectionCalls {
+    const last = this.#last;
+    if (
+      hooks.active === last.active &&
+      hooks.idle === last.idle &&
+      hooks.backendChanged === last.backendChanged &&
+      hooks.close === last.close
+    ) {
+      return last;
+    }
+    this.#last = new ConnectionCalls(this.link, hooks);
+    return this.#last;
+  }
+}
+
+/** A link whose filter wants to see exchanges. */
+class ExchangeLink {
+  readonly link: ChainLink;
+  readonly show: NonNullable<Filter["exchange"]>;
+  #lastHooks: ExchangeHooks | undefined;
+  #last: ExchangeCalls;
+
+  constructor(link: ChainLink, show: NonNullable<Filter["exchange"]>) {
+    this.link = link;
+    this.show = show;
+    this.#last = new ExchangeCalls(link, {});
+  }
+
+  /** As {@link ConnectionLink.callsOf}; of the same object as last time nothing is read again. */
+  callsOf(hooks: ExchangeHooks): ExchangeCalls {
+    const last = this.#last;
+    if (hooks === this.#lastHooks) return last;
+    if (
+      hooks.request === last.request &&
+      hooks.upstreamConnected === last.upstreamConnected &&
+      hooks.retry === last.retry &&
+      hooks.response === last.response &&
+      hooks.pluginFailed === last.pluginFailed &&
+      hooks.end === last.end
+    ) {
+      return last;
+    }
+    this.#lastHooks = hooks;
+    this.#last = new ExchangeCalls(this.link, hooks);
+    return this.#last;
+  }
+}
+
 /** The hooks that filters want called for one connection. */
 export class ConnectionRun {
   /** Whose run it is; `undefined` where no filter wants anything of any connection. */
   readonly chain: Chain | undefined;
   readonly #connection: Connection | undefined;
-  readonly #links: ChainLink[] = [];
-  readonly #hooks: ConnectionHooks[] = [];
+  readonly #hooks: readonly ConnectionHooks[];
+  /** What to call of each of them. */
+  readonly #calls: readonly ConnectionCalls[];
   /** A plugin with `onError: "fail"` failed on this connection: exchanges on it fail with this. */
   failure: HoldfastError | undefined;
 
-  constructor(chain: Chain | undefined, connection: Connection | undefined) {
+  constructor(
+    chain: Chain | undefined,
+    connection: Connection | undefined,
+    hooks: readonly ConnectionHooks[],
+    calls: readonly ConnectionCalls[],
+    failure?: HoldfastError,
+  ) {
     this.chain = chain;
     this.#connection = connection;
-  }
-
-  add(link: ChainLink, hooks: ConnectionHooks): void {
-    this.#links.push(link);
-    this.#hooks.push(hooks);
+    this.#hooks = hooks;
+    this.#calls = calls;
+    this.failure = failure;
   }
 
   /** What this link's filter wants called, if anything. */
   hooksOf(link: ChainLink): ConnectionHooks | undefined {
-    const at = this.#links.indexOf(link);
+    const at = this.#calls.findIndex((calls) => calls.link === link);
     return at === -1 ? undefined : this.#hooks[at];
   }
 
   active(exchange: Exchange): void {
     for (let at = 0; at < this.#hooks.length; at++) {
-      const hooks = this.#hooks[at]!;
-      if (hooks.active === undefined) continue;
+      const { active } = this.#calls[at]!;
+      if (active === undefined) continue;
       try {
-        refusePromise(hooks.active(exchange));
+        refusePromise(active.call(this.#hooks[at]!, exchange));
       } catch (error) {
         this.#failed(at, "active", error);
       }
@@ -215,10 +335,10 @@ export class ConnectionRun {
 
   idle(): void {
     for (let at = this.#hooks.length - 1; at >= 0; at--) {
-      const hooks = this.#hooks[at]!;
-      if (hooks.idle === undefined) continue;
+      const { idle } = this.#calls[at]!;
+      if (idle === undefined) continue;
       try {
-        refusePromise(hooks.idle());
+        refusePromise(idle.call(this.#hooks[at]!));
       } catch (error) {
         this.#failed(at, "idle", error);
       }
@@ -227,10 +347,10 @@ export class ConnectionRun {
 
   backendChanged(): void {
     for (let at = 0; at < this.#hooks.length; at++) {
-      const hooks = this.#hooks[at]!;
-      if (hooks.backendChanged === undefined) continue;
+      const { backendChanged } = this.#calls[at]!;
+      if (backendChanged === undefined) continue;
       try {
-        refusePromise(hooks.backendChanged());
+        refusePromise(backendChanged.call(this.#hooks[at]!));
       } catch (error) {
         this.#failed(at, "backendChanged", error);
       }
@@ -240,46 +360,46 @@ export class ConnectionRun {
   /** @param successor - the connection goes on with this chain: filters that are in it too are told nothing */
   close(reason: CloseReason, successor?: Chain): void {
     for (let at = this.#hooks.length - 1; at >= 0; at--) {
-      const hooks = this.#hooks[at]!;
-      if (hooks.close === undefined || successor?.has(this.#links[at]!)) continue;
+      const { close, link } = this.#calls[at]!;
+      if (close === undefined || successor?.has(link)) continue;
       try {
-        refusePromise(hooks.close(reason));
+        refusePromise(close.call(this.#hooks[at]!, reason));
       } catch (error) {
         this.#failed(at, "close", error, "continue");
       }
     }
   }
 
-  #failed(at: number, hook: string, error: unknown, onError = this.#links[at]!.onError): void {
-    const link = this.#links[at]!;
+  #failed(at: number, hook: string, error: unknown, onError = this.#calls[at]!.link.onError): void {
+    const { link } = this.#calls[at]!;
     this.chain?.fail(link, hook, error, this.#connection, undefined, onError);
     if (onError === "fail") this.failure ??= pluginError(link.name, hook, error);
   }
 }
 
-const NO_CONNECTION_HOOKS = new ConnectionRun(undefined, undefined);
+/** No filter wants anything of the connection. */
+export const NO_CONNECTION_HOOKS: ConnectionRun = new ConnectionRun(undefined, undefined, [], []);
 
 /** The hooks that filters want called for one exchange. A plugin that fails is left out for the rest of it. */
 export class ExchangeRun {
   readonly #chain: Chain | undefined;
   readonly #exchange: Exchange | undefined;
-  readonly #links: readonly ChainLink[];
-  /** One place per link; empty where its filter wants nothing of this exchange. */
-  readonly #hooks: (ExchangeHooks | undefined)[];
+  readonly #hooks: ExchangeHooks[] = [];
+  /** What to call of each of them. */
+  readonly #calls: ExchangeCalls[] = [];
   /** A plugin with `onError: "fail"` failed where nothing could be thrown: the exchange fails at its next step. */
   failure: HoldfastError | undefined;
   #over = false;
 
-  constructor(chain: Chain | undefined, exchange: Exchange | undefined, links: readonly ChainLink[] = []) {
+  constructor(chain: Chain | undefined, exchange: Exchange | undefined) {
     this.#chain = chain;
     this.#exchange = exchange;
-    this.#links = links;
-    this.#hooks = new Array<ExchangeHooks | undefined>(links.length).fill(undefined);
   }
 
-  /** @param at - place of the filter's link */
-  add(at: number, hooks: ExchangeHooks): void {
-    this.#hooks[at] = hooks;
+  /** Takes what the next filter wants called. */
+  add(hooks: ExchangeHooks, link: ExchangeLink): void {
+    this.#hooks.push(hooks);
+    this.#calls.push(link.callsOf(hooks));
   }
 
   /**
@@ -291,11 +411,11 @@ export class ExchangeRun {
   request(head: RequestHead, from = 0): Reply | undefined | Promise<Reply | undefined> {
     this.#throwFailure();
     for (let at = from; at < this.#hooks.length; at++) {
-      const hooks = this.#hooks[at];
-      if (hooks?.request === undefined) continue;
+      const { request } = this.#calls[at]!;
+      if (request === undefined) continue;
       let returned: unknown;
       try {
-        returned = hooks.request(head, this.#exchange!);
+        returned = request.call(this.#hooks[at]!, head, this.#exchange!);
         if (returned === undefined) continue;
         if (isThenable(returned)) return this.#requestLater(at, returned, head);
         return asReply(returned);
@@ -308,7 +428,7 @@ export class ExchangeRun {
   }
 
   async #requestLater(at: number, pending: PromiseLike<unknown>, head: RequestHead): Promise<Reply | undefined> {
-    const { name, requestTimeoutMs } = this.#links[at]!;
+    const { name, requestTimeoutMs } = this.#calls[at]!.link;
     try {
       const returned = await withTimeLimit(
         pending,
@@ -327,10 +447,10 @@ export class ExchangeRun {
   upstreamConnected(connection: Connection): void {
     this.#throwFailure();
     for (let at = 0; at < this.#hooks.length; at++) {
-      const hooks = this.#hooks[at];
-      if (hooks?.upstreamConnected === undefined) continue;
+      const { upstreamConnected } = this.#calls[at]!;
+      if (upstreamConnected === undefined) continue;
       try {
-        refusePromise(hooks.upstreamConnected(connection, this.#exchange!));
+        refusePromise(upstreamConnected.call(this.#hooks[at]!, connection, this.#exchange!));
       } catch (error) {
         this.#hookFailed(at, "upstreamConnected", error);
       }
@@ -345,10 +465,10 @@ export class ExchangeRun {
   response(head: ResponseHead, isError = false): void {
     if (!isError) this.#throwFailure();
     for (let at = this.#hooks.length - 1; at >= 0; at--) {
-      const hooks = this.#hooks[at];
-      if (hooks?.response === undefined) continue;
+      const { response } = this.#calls[at]!;
+      if (response === undefined) continue;
       try {
-        refusePromise(hooks.response(head, this.#exchange!));
+        refusePromise(response.call(this.#hooks[at]!, head, this.#exchange!));
       } catch (error) {
         if (isError) this.#keepFailure(at, "response", error);
         else this.#hookFailed(at, "response", error);
@@ -359,10 +479,10 @@ export class ExchangeRun {
 
   retry(failure: Failure): void {
     for (let at = this.#hooks.length - 1; at >= 0; at--) {
-      const hooks = this.#hooks[at];
-      if (hooks?.retry === undefined) continue;
+      const { retry } = this.#calls[at]!;
+      if (retry === undefined) continue;
       try {
-        refusePromise(hooks.retry(failure, this.#exchange!));
+        refusePromise(retry.call(this.#hooks[at]!, failure, this.#exchange!));
       } catch (error) {
         this.#keepFailure(at, "retry", error);
       }
@@ -372,10 +492,10 @@ export class ExchangeRun {
   end(outcome: Outcome): void {
     this.#over = true;
     for (let at = this.#hooks.length - 1; at >= 0; at--) {
-      const hooks = this.#hooks[at];
-      if (hooks?.end === undefined) continue;
+      const { end } = this.#calls[at]!;
+      if (end === undefined) continue;
       try {
-        refusePromise(hooks.end(outcome, this.#exchange!));
+        refusePromise(end.call(this.#hooks[at]!, outcome, this.#exchange!));
       } catch (error) {
         this.#leaveOut(at);
         this.#tell(at, "end", error, "continue");
@@ -386,10 +506,10 @@ export class ExchangeRun {
   /** Tells the hooks of this exchange that a plugin failed. */
   failed(failure: PluginFailure): void {
     for (let at = 0; at < this.#hooks.length; at++) {
-      const hooks = this.#hooks[at];
-      if (hooks?.pluginFailed === undefined) continue;
+      const { pluginFailed } = this.#calls[at]!;
+      if (pluginFailed === undefined) continue;
       try {
-        refusePromise(hooks.pluginFailed(failure));
+        refusePromise(pluginFailed.call(this.#hooks[at]!, failure));
       } catch (error) {
         // Left out first, so that it is not told of its own failure: that would never end.
         this.#keepFailure(at, "pluginFailed", error);
@@ -403,7 +523,7 @@ export class ExchangeRun {
 
   /** A hook failed at a step of the exchange. */
   #hookFailed(at: number, hook: string, error: unknown): void {
-    const { name, onError } = this.#links[at]!;
+    const { name, onError } = this.#calls[at]!.link;
     this.#leaveOut(at);
     this.#tell(at, hook, error, onError);
     if (onError === "fail") throw pluginError(name, hook, error);
@@ -411,7 +531,7 @@ export class ExchangeRun {
 
   /** A hook failed between two steps: the next one fails. */
   #keepFailure(at: number, hook: string, error: unknown): void {
-    const { name, onError } = this.#links[at]!;
+    const { name, onError } = this.#calls[at]!.link;
     this.#leaveOut(at);
     if (onError === "fail") this.failure ??= pluginError(name, hook, error);
     this.#tell(at, hook, error, onError);
@@ -419,14 +539,14 @@ export class ExchangeRun {
 
   #tell(at: number, hook: string, error: unknown, onError: PluginFailure["onError"]): void {
     const { downstream } = this.#exchange ?? {};
-    const failure = this.#chain?.fail(this.#links[at]!, hook, error, downstream, this.#exchange, onError);
+    const failure = this.#chain?.fail(this.#calls[at]!.link, hook, error, downstream, this.#exchange, onError);
     if (failure !== undefined) this.failed(failure);
   }
 
   /** What a plugin opened in its other hooks it may still have to close: `end` stays, the rest goes. */
   #leaveOut(at: number): void {
-    const end = this.#hooks[at]?.end;
-    this.#hooks[at] = end === undefined ? undefined : { end: end.bind(this.#hooks[at]) };
+    const { link, end } = this.#calls[at]!;
+    this.#calls[at] = new ExchangeCalls(link, end === undefined ? {} : { end });
   }
 }
 

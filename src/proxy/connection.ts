@@ -25,7 +25,7 @@ import type {
   Side,
   TcpKeepAlive,
 } from "../plugin/api.ts";
-import { type Chain, ConnectionRun } from "../plugin/chain.ts";
+import { type Chain, type ConnectionRun, NO_CONNECTION_HOOKS } from "../plugin/chain.ts";
 import type { SharedReads } from "./accepted-socket.ts";
 import { plainAddress } from "./address.ts";
 import { lastClock, readClock } from "./clock.ts";
@@ -114,7 +114,7 @@ export class ProxyConnection implements Connection {
   #closeReason: CloseReason | undefined;
   #tcpKeepAlive: TcpKeepAlive | undefined;
   #chain: Chain | undefined;
-  #run: ConnectionRun = new ConnectionRun(undefined, undefined);
+  #run: ConnectionRun = NO_CONNECTION_HOOKS;
   /** Runs of chains before, for as long as exchanges that began with them go on. Mostly there are none. */
   #olderRuns: readonly ConnectionRun[] = NO_RUNS;
   readonly #defaultIdleTimeoutMs: number;
