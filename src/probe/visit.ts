@@ -262,7 +262,7 @@ class Reading {
   #readHead(bytes: Buffer): void {
     this.#text += bytes.toString("latin1");
     for (let end = this.#text.indexOf("\r\n\r\n"); end !== -1; end = this.#text.indexOf("\r\n\r\n")) {
-      const head = parseResponseHead(this.#text.slice(0, end + 4), this.#method, MAX_FIELDS);
+      const head = parseResponseHead(Buffer.from(this.#text, "latin1"), 0, end + 4, this.#method, MAX_FIELDS);
       const rest = this.#text.slice(end + 4);
       this.#text = rest;
       // Interim responses come before the one that was asked for (RFC 9110 §15.2).

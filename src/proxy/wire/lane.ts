@@ -154,12 +154,11 @@ export class Lane implements Steps, ResponseSink {
     if (length > MAX_ORDINARY_HEAD_BYTES || connection.state !== "idle" || connection.exchanges === 0) return false;
     if (this.#waiting !== undefined || this.#body !== "none" || this.#over || this.#socket.writableNeedDrain)
       return false;
-    const text = bytes.toString("latin1", 0, length);
-    if (text.indexOf("\r\n\r\n") !== length - 4 || METHOD[text.charCodeAt(0)] !== 1) return false;
+    if (!endsHead(bytes, length) || METHOD[bytes[0]!] !== 1) return false;
     readClock();
     let head: WireHead;
     try {
-      head = parseRequestHead(text, this.#around.generation.limits, connection.secure);
+      head = parseRequestHead(bytes, 0, length, this.#around.generation.limits, connection.secure);
     } catch {
       return false;
     }
@@ -268,7 +267,7 @@ export class Lane implements Steps, ResponseSink {
     }
     let head: WireHead;
     try {
-      head = parseRequestHead(bytes.toString("latin1", start, end + 4), limits, this.connection.secure);
+      head = parseRequestHead(bytes, start, end + 4, limits, this.connection.secure);
     } catch (error) {
       this.#refuse(asHoldfastError(error));
       return -1;
@@ -652,6 +651,17 @@ export class Lane implements Steps, ResponseSink {
 
 function makeUpstream(): WireUpstream {
   return new WireUpstream();
+}
+
+/** Whether the bytes end as a head does. */
+function endsHead(bytes: Buffer, length: number): boolean {
+  return (
+    length >= 4 &&
+    bytes[length - 1] === LF &&
+    bytes[length - 2] === CR &&
+    bytes[length - 3] === LF &&
+    bytes[length - 4] === CR
+  );
 }
 
 /** Whether bytes of a body follow the head. */

@@ -6,7 +6,7 @@
 import type { Limits } from "../../config/sidecar-config.ts";
 import { HoldfastError } from "../../errors.ts";
 import { METHOD, TARGET } from "../grammar/characters.ts";
-import { HeadScan, scanFields, takeApart } from "../grammar/head-scanner.ts";
+import { HeadScan, isAt, scanFields, takeApart } from "../grammar/head-scanner.ts";
 import { FieldList, type HopFields } from "../headers.ts";
 import { CheckedHead, checkRequestHead, type Framing, isAuthority } from "../request-rules.ts";
 
@@ -38,28 +38,30 @@ function hop(close: boolean, keepAlive: boolean): HopFields {
 /**
  * Parses one request head.
  *
- * @param text - from the first byte of the request line to the end of the empty line, as latin1
+ * @param bytes - what was received
+ * @param from - where the request line begins
+ * @param to - behind the empty line that ends the head
  * @throws HoldfastError with a downstream code
  */
-export function parseRequestHead(text: string, limits: Limits, secure: boolean): WireHead {
-  let at = 0;
-  while (METHOD[text.charCodeAt(at)] === 1) at++;
+export function parseRequestHead(bytes: Buffer, from: number, to: number, limits: Limits, secure: boolean): WireHead {
+  let at = from;
+  while (METHOD[bytes[at]!] === 1) at++;
   const methodEnd = at;
-  if (at === 0 || text.charCodeAt(at) !== 0x20) throw bad("the request line does not begin with a method");
+  if (at === from || bytes[at] !== 0x20) throw bad("the request line does not begin with a method");
   const targetStart = ++at;
-  while (TARGET[text.charCodeAt(at)] === 1) at++;
+  while (TARGET[bytes[at]!] === 1) at++;
   const targetEnd = at;
-  if (text.charCodeAt(at) !== 0x20) {
+  if (bytes[at] !== 0x20) {
     // Also what is no request line of HTTP/1.x at all, such as HTTP/0.9's.
     throw new HoldfastError("HF_BAD_TARGET", "the request target is missing or holds what may not stand there");
   }
-  const version = requestVersion(text, targetEnd + 1);
+  const version = requestVersion(bytes, targetEnd + 1, to);
+  const text = bytes.toString("latin1", from, to);
   const fieldsStart = targetEnd + 11;
-  const fieldsEnd = text.length - 2;
-  const method = methodOf(text, methodEnd);
-  const target = text.slice(targetStart, targetEnd);
+  const method = methodOf(bytes, from, methodEnd) ?? text.slice(0, methodEnd - from);
+  const target = text.slice(targetStart - from, targetEnd - from);
 
-  scanFields(text, fieldsStart, fieldsEnd, scan);
+  scanFields(bytes, fieldsStart, to - 2, from, scan);
   if (scan.fault !== undefined) throw bad(scan.fault);
   const ordinary =
     !scan.unusual &&
@@ -68,18 +70,18 @@ export function parseRequestHead(text: string, limits: Limits, secure: boolean):
     !(scan.chunked && (scan.contentLength !== -1 || version === "1.0")) &&
     scan.hintStart === 0 &&
     !(scan.close && scan.keepAlive) &&
-    text.charCodeAt(targetStart) === 0x2f &&
+    bytes[targetStart] === 0x2f &&
     method !== "CONNECT" &&
     target.length <= limits.targetBytes &&
     scan.lines <= limits.fields &&
     text.length <= limits.headBytes;
   if (!ordinary) {
-    const fields = takeApart(text, fieldsStart, fieldsEnd);
+    const fields = takeApart(text, fieldsStart - from, text.length - 2);
     return new WireHead(checkRequestHead({ method, target, version, fields, secure }, limits), false);
   }
   const { offsets, host } = scan;
-  const authority = text.slice(offsets[host + 2]!, offsets[host + 3]!);
-  if (!isKnownHost(authority)) throw new HoldfastError("HF_BAD_HOST", "Host is not a host with an optional port");
+  const authority = knownHost(text.slice(offsets[host + 2]!, offsets[host + 3]!));
+  if (authority === undefined) throw new HoldfastError("HF_BAD_HOST", "Host is not a host with an optional port");
   const headers = FieldList.ofText(text, offsets);
   return new WireHead(
     {
@@ -102,10 +104,12 @@ export function parseRequestHead(text: string, limits: Limits, secure: boolean):
   );
 }
 
-function requestVersion(text: string, at: number): "1.0" | "1.1" {
-  if (text.startsWith("HTTP/1.1\r\n", at)) return "1.1";
-  if (text.startsWith("HTTP/1.0\r\n", at)) return "1.0";
-  if (/^HTTP\/\d+\.\d+\r\n/.test(text.slice(at, at + 16))) {
+function requestVersion(bytes: Buffer, at: number, end: number): "1.0" | "1.1" {
+  if (isAt(bytes, at, "HTTP/1.") && bytes[at + 8] === 0x0d && bytes[at + 9] === 0x0a) {
+    if (bytes[at + 7] === 0x31) return "1.1";
+    if (bytes[at + 7] === 0x30) return "1.0";
+  }
+  if (/^HTTP\/\d+\.\d+\r\n/.test(bytes.toString("latin1", at, Math.min(end, at + 16)))) {
     throw new HoldfastError("HF_VERSION_NOT_SUPPORTED", "not HTTP/1.0 or HTTP/1.1");
   }
   throw bad("the request line does not end in HTTP/1.0 or HTTP/1.1");
@@ -114,31 +118,26 @@ function requestVersion(text: string, at: number): "1.0" | "1.1" {
 // Peers say the same host in every request: the last one that was found valid is kept.
 let lastHost = "";
 
-function isKnownHost(host: string): boolean {
-  if (host === lastHost) return true;
-  if (!isAuthority(host)) return host === "";
+/** The host, if it is one; the text of the last one where it is the same, for that is no part of a longer one. */
+function knownHost(host: string): string | undefined {
+  if (host === lastHost) return lastHost;
+  if (host === "") return host;
+  if (!isAuthority(host)) return undefined;
   // A copy: a slice would keep the whole head alive.
   lastHost = Buffer.from(host, "latin1").toString("latin1");
-  return true;
+  return lastHost;
 }
 
-/** The method without a slice of the head where it is a usual one. */
-function methodOf(text: string, end: number): string {
-  switch (end) {
-    case 3:
-      if (text.startsWith("GET")) return "GET";
-      if (text.startsWith("PUT")) return "PUT";
-      break;
-    case 4:
-      if (text.startsWith("POST")) return "POST";
-      if (text.startsWith("HEAD")) return "HEAD";
-      break;
-    case 6:
-      if (text.startsWith("DELETE")) return "DELETE";
-      break;
+/** The method if it is a usual one, without a slice of the head. */
+function methodOf(bytes: Uint8Array, from: number, end: number): string | undefined {
+  for (let at = 0; at < USUAL_METHODS.length; at++) {
+    const method = USUAL_METHODS[at]!;
+    if (method.length === end - from && isAt(bytes, from, method)) return method;
   }
-  return text.slice(0, end);
+  return undefined;
 }
+
+const USUAL_METHODS = ["GET", "POST", "PUT", "HEAD", "DELETE", "PATCH", "OPTIONS"] as const;
 
 function bad(what: string): HoldfastError {
   return new HoldfastError("HF_BAD_REQUEST", what);

@@ -6,7 +6,7 @@
 import { HoldfastError } from "../../errors.ts";
 import type { KeepAliveHint, ResponseHead } from "../../plugin/api.ts";
 import { VALUE } from "../grammar/characters.ts";
-import { HeadScan, scanFields, takeApart } from "../grammar/head-scanner.ts";
+import { HeadScan, isAt, scanFields, takeApart } from "../grammar/head-scanner.ts";
 import { FieldList, type HopFields, parseKeepAlive, splitHopByHop } from "../headers.ts";
 import { checkResponseHead, hasBody } from "../response-rules.ts";
 
@@ -40,24 +40,32 @@ const scan = new HeadScan();
 /**
  * Parses one response head, interim ones included.
  *
- * @param text - from the first byte of the status line to the end of the empty line, as latin1
+ * @param bytes - what was received
+ * @param from - where the status line begins
+ * @param to - behind the empty line that ends the head
  * @param method - of the request it answers
  * @throws HoldfastError `HF_UPSTREAM_BAD_RESPONSE`
  */
-export function parseResponseHead(text: string, method: string, maxFields: number): WireResponseHead {
-  const version = responseVersion(text);
-  const status = statusCode(text);
-  let at = 12;
-  if (text.charCodeAt(at) === 0x20) at++;
-  else if (text.charCodeAt(at) !== 0x0d) throw bad("the status line is not one");
+export function parseResponseHead(
+  bytes: Buffer,
+  from: number,
+  to: number,
+  method: string,
+  maxFields: number,
+): WireResponseHead {
+  const version = responseVersion(bytes, from);
+  const status = statusCode(bytes, from);
+  let at = from + 12;
+  if (bytes[at] === 0x20) at++;
+  else if (bytes[at] !== 0x0d) throw bad("the status line is not one");
   const reasonStart = at;
-  while (VALUE[text.charCodeAt(at)] === 1) at++;
-  if (text.charCodeAt(at) !== 0x0d || text.charCodeAt(at + 1) !== 0x0a) throw bad("the status line is not one");
-  const reason = text.slice(reasonStart, at);
+  while (VALUE[bytes[at]!] === 1) at++;
+  if (bytes[at] !== 0x0d || bytes[at + 1] !== 0x0a) throw bad("the status line is not one");
+  const text = bytes.toString("latin1", from, to);
+  const reason = text.slice(reasonStart - from, at - from);
   const fieldsStart = at + 2;
-  const fieldsEnd = text.length - 2;
 
-  scanFields(text, fieldsStart, fieldsEnd, scan);
+  scanFields(bytes, fieldsStart, to - 2, from, scan);
   if (scan.fault !== undefined) throw bad(scan.fault);
   if (scan.lines > maxFields) {
     throw new HoldfastError("HF_UPSTREAM_HEAD_TOO_LARGE", `more response fields than limits.fields (${maxFields})`);
@@ -67,7 +75,7 @@ export function parseResponseHead(text: string, method: string, maxFields: numbe
     (scan.chunked && (scan.contentLength !== -1 || version === "1.0")) ||
     (scan.close && scan.keepAlive)
   ) {
-    const flat = takeApart(text, fieldsStart, fieldsEnd);
+    const flat = takeApart(text, fieldsStart - from, text.length - 2);
     const ends = checkResponseHead(method, status, flat, version);
     const { end: headers, hop } = splitHopByHop(flat);
     const bodyBytes = ends === "length" ? Number(headers.get("content-length")) : 0;
@@ -87,17 +95,19 @@ export function parseResponseHead(text: string, method: string, maxFields: numbe
   });
 }
 
-function responseVersion(text: string): "1.0" | "1.1" {
-  if (text.startsWith("HTTP/1.1 ")) return "1.1";
-  if (text.startsWith("HTTP/1.0 ")) return "1.0";
+function responseVersion(bytes: Uint8Array, at: number): "1.0" | "1.1" {
+  if (isAt(bytes, at, "HTTP/1.") && bytes[at + 8] === 0x20) {
+    if (bytes[at + 7] === 0x31) return "1.1";
+    if (bytes[at + 7] === 0x30) return "1.0";
+  }
   throw bad("the status line does not begin with HTTP/1.0 or HTTP/1.1");
 }
 
-function statusCode(text: string): number {
-  const hundreds = text.charCodeAt(9) - 0x30;
-  const tens = text.charCodeAt(10) - 0x30;
-  const ones = text.charCodeAt(11) - 0x30;
-  if (hundreds < 1 || hundreds > 9 || !(tens >= 0 && tens <= 9) || !(ones >= 0 && ones <= 9)) {
+function statusCode(bytes: Uint8Array, at: number): number {
+  const hundreds = bytes[at + 9]! - 0x30;
+  const tens = bytes[at + 10]! - 0x30;
+  const ones = bytes[at + 11]! - 0x30;
+  if (!(hundreds >= 1 && hundreds <= 9 && tens >= 0 && tens <= 9 && ones >= 0 && ones <= 9)) {
     throw bad("the status is not a number from 100 to 999");
   }
   return hundreds * 100 + tens * 10 + ones;

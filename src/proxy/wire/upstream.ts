@@ -18,6 +18,7 @@ import { parseResponseHead, type WireResponseHead } from "./response-parser.ts";
 const SMALL_BYTES = 16_384;
 
 const HEAD_START = "HTTP/1.";
+const HEAD_END = Buffer.from("\r\n\r\n");
 /** Found before the head is whole, because with such a line its end may never be. */
 const BARE_LF = /(?:^|[^\r])\n/;
 
@@ -62,7 +63,8 @@ export class WireUpstream implements SocketReader, MemoryOwner {
   #sink: ResponseSink | undefined;
   #mode: "idle" | "head" | "length" | "chunked" | "close" = "idle";
   #remaining = 0;
-  #partial = "";
+  /** A head of which the end has not come. */
+  #partial: Buffer | undefined;
   #chunked: ChunkedBody | undefined;
   /** What the rest of a body is read into. */
   #bodyMemory: Buffer | undefined;
@@ -94,7 +96,7 @@ export class WireUpstream implements SocketReader, MemoryOwner {
   detach(): void {
     this.#sink = undefined;
     this.#mode = "idle";
-    this.#partial = "";
+    this.#partial = undefined;
     this.#chunked = undefined;
     this.onDrain = undefined;
     if (this.#bodyMemory !== undefined) returnBodyMemory(this.#bodyMemory);
@@ -128,61 +130,56 @@ export class WireUpstream implements SocketReader, MemoryOwner {
     return this.#readBody(sink, bytes, 0, length);
   }
 
-  #readHead(sink: ResponseSink, bytes: Buffer, length: number): boolean {
-    const partial = this.#partial;
-    const sliceBytes = length > SMALL_BYTES ? this.#maxHeadBytes + 4 : length;
-    let text = bytes.toString("latin1", 0, Math.min(sliceBytes, length));
-    // Where the text begins, relative to these bytes: below 0 when a part of the head came earlier.
-    let offset = 0;
-    if (partial !== "") {
-      offset = -partial.length;
-      text = partial + text;
-      this.#partial = "";
+  #readHead(sink: ResponseSink, read: Buffer, readLength: number): boolean {
+    let bytes = read;
+    let length = readLength;
+    if (this.#partial !== undefined) {
+      bytes = Buffer.concat([this.#partial, read.subarray(0, readLength)]);
+      length = bytes.length;
+      this.#partial = undefined;
     }
+    let at = 0;
     let goOn = true;
     for (;;) {
-      const end = text.indexOf("\r\n\r\n");
-      if (end === -1 || end + 4 > this.#maxHeadBytes) {
-        if (BARE_LF.test(text)) {
-          this.#fail("HF_UPSTREAM_BAD_RESPONSE", "the upstream's response head has a line that ends in a bare LF");
+      const end = headEnd(bytes, at, length);
+      if (end === -1 || end - at > this.#maxHeadBytes) {
+        const failure = partialFault(bytes.toString("latin1", at, Math.min(length, at + this.#maxHeadBytes + 4)));
+        if (failure !== undefined) {
+          this.#fail("HF_UPSTREAM_BAD_RESPONSE", failure);
           return true;
         }
-        if (!text.startsWith(HEAD_START) && !HEAD_START.startsWith(text)) {
-          this.#fail("HF_UPSTREAM_BAD_RESPONSE", "the upstream does not speak HTTP/1");
-          return true;
-        }
-        if (text.length <= this.#maxHeadBytes) {
-          this.#partial = text;
+        if (length - at <= this.#maxHeadBytes) {
+          // A copy: what was read lies in memory that is read into again.
+          this.#partial = Buffer.from(bytes.subarray(at, length));
           return goOn;
         }
         this.#fail("HF_UPSTREAM_HEAD_TOO_LARGE", `response head larger than limits.head (${this.#maxHeadBytes} bytes)`);
         return true;
       }
-      const headText = end + 4 === text.length ? text : text.slice(0, end + 4);
       let head: WireResponseHead;
       try {
-        head = parseResponseHead(headText, sink.method, this.#maxFields);
+        head = parseResponseHead(bytes, at, end, sink.method, this.#maxFields);
       } catch (error) {
         this.#broken(error as HoldfastError, false);
         return true;
       }
-      offset += end + 4;
+      const headBytes = end - at;
+      at = end;
       if (head.status >= 200) {
-        return this.#startBody(sink, head, bytes, offset, length) && (goOn || this.#sink !== sink);
+        return this.#startBody(sink, head, bytes, at, length) && (goOn || this.#sink !== sink);
       }
       if (head.status === 101) {
         this.#fail("HF_UPSTREAM_BAD_RESPONSE", "the upstream switched protocols unasked");
         return true;
       }
-      this.#interimBytes += headText.length;
+      this.#interimBytes += headBytes;
       if (this.#interimBytes > this.#maxHeadBytes * INTERIM_ROOM) {
         const limit = `${INTERIM_ROOM} times limits.head (${this.#maxHeadBytes} bytes)`;
         this.#fail("HF_UPSTREAM_HEAD_TOO_LARGE", `interim responses are together larger than ${limit}`);
         return true;
       }
       goOn = sink.interim(head);
-      if (offset === length) return goOn;
-      text = bytes.toString("latin1", offset, Math.min(offset + sliceBytes, length));
+      if (at === length) return goOn;
     }
   }
 
@@ -275,4 +272,18 @@ export class WireUpstream implements SocketReader, MemoryOwner {
     this.detach();
     sink?.broken(error, closedByPeer);
   }
+}
+
+/** Where the head that begins at `from` ends, −1 if its end has not come. */
+function headEnd(bytes: Buffer, from: number, length: number): number {
+  // Finds what stands behind the length only where nothing does before it.
+  const at = bytes.indexOf(HEAD_END, from);
+  return at === -1 || at + 4 > length ? -1 : at + 4;
+}
+
+/** Why a head can be none, though its end has not come. */
+function partialFault(text: string): string | undefined {
+  if (BARE_LF.test(text)) return "the upstream's response head has a line that ends in a bare LF";
+  if (!text.startsWith(HEAD_START) && !HEAD_START.startsWith(text)) return "the upstream does not speak HTTP/1";
+  return undefined;
 }
