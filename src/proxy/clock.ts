@@ -5,6 +5,8 @@
  * @module
  */
 
+import { performance } from "node:perf_hooks";
+
 let lastMs = performance.now();
 
 /** Reads the clock: milliseconds, as `performance.now()`. Called where the event loop enters our code. */

@@ -158,6 +158,11 @@ export class ProxyConnection implements Connection {
     return this.activeExchanges > 0 || this.#state === "closed" ? 0 : performance.now() - this.idleSinceMs;
   }
 
+  /** Whether the clock is read for whatever happens on it. Where bytes come through node:http, nothing of ours does. */
+  get readsClock(): boolean {
+    return this.reader !== undefined || this.reads?.reader !== undefined;
+  }
+
   get bytesRead(): number {
     return this.socket.bytesRead;
   }
@@ -303,8 +308,7 @@ export class ProxyConnection implements Connection {
   finish(): void {
     this.activeExchanges--;
     if (this.activeExchanges > 0 || this.#state === "closed") return;
-    // Where bytes are read through node:http, nothing of ours has read the clock in this turn.
-    this.idleSinceMs = this.reader === undefined ? readClock() : lastClock();
+    this.idleSinceMs = this.readsClock ? lastClock() : readClock();
     if (this.noteBytesRead) this.bytesReadWhenIdle = this.socket.bytesRead;
     const reason = this.reasonToClose();
     // A caller may send its next request at any time: for its age, or for limits that changed meanwhile, a connection

@@ -97,7 +97,7 @@ export class ProxyExchange implements Exchange, Asker {
   readonly request: CheckedHead;
   /** The configuration that holds for it, from its beginning to its end. */
   readonly generation: Generation;
-  readonly startedAtMs: number = readClock();
+  readonly startedAtMs: number;
   route: Route | undefined;
   upstream: ProxyConnection | undefined;
   upstreamIndex = 0;
@@ -113,7 +113,7 @@ export class ProxyExchange implements Exchange, Asker {
   /** Whether the whole request was received from downstream. */
   requestComplete = false;
   /** `performance.now()` of the last byte that moved. */
-  progressAtMs: number = this.startedAtMs;
+  progressAtMs: number;
   /** Set when we cut its connections ourselves: the forwarder only sees them close. */
   cutBecause: HoldfastError | undefined;
   /** Whether the current attempt must have a connection that was never used. */
@@ -148,6 +148,8 @@ export class ProxyExchange implements Exchange, Asker {
     this.generation = around.generation;
     this.direction = around.name;
     this.downstream = downstream;
+    this.startedAtMs = downstream.readsClock ? lastClock() : readClock();
+    this.progressAtMs = this.startedAtMs;
     const wasIdle = downstream.exchanges > 0 && downstream.activeExchanges === 0;
     this.downstreamIdleMs = wasIdle ? this.startedAtMs - downstream.idleSinceMs : 0;
     this.downstreamIndex = downstream.exchanges + 1;
@@ -409,7 +411,7 @@ export class ProxyExchange implements Exchange, Asker {
       status: this.status,
       answeredBy: this.#answeredBy,
       error,
-      durationMs: readClock() - this.startedAtMs,
+      durationMs: (this.upstream?.readsClock ? lastClock() : readClock()) - this.startedAtMs,
       requestBytes: this.requestBytes,
       responseBytes: this.responseBytes,
       stale: this.stale,

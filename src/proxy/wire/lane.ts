@@ -606,6 +606,7 @@ export class Lane implements Steps, ResponseSink {
 
   /** The peer has no more to send. It may still wait for its responses. */
   readonly #onEnd = (): void => {
+    readClock();
     this.#peerEnded = true;
     // What waits for its turn may be about to be taken.
     if (this.#exchange === undefined) this.#takeWaiting();
@@ -629,6 +630,7 @@ export class Lane implements Steps, ResponseSink {
     this.#over = true;
     const exchange = this.#exchange;
     if (exchange === undefined) return;
+    readClock();
     this.#upstream?.detach();
     this.#upstream = undefined;
     exchange.releaseUpstream(false);

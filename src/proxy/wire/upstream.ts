@@ -252,12 +252,14 @@ export class WireUpstream implements SocketReader, MemoryOwner {
   #ended(): void {
     const sink = this.#sink;
     if (sink === undefined) return;
+    readClock();
     if (this.#mode === "close") sink.complete("");
     else this.#broken(undefined, true);
   }
 
   #closed(): void {
     if (this.#sink === undefined) return;
+    readClock();
     const error = this.#connection?.error as NodeJS.ErrnoException | undefined;
     const closedByPeer = error === undefined || error.code === "ECONNRESET" || error.code === "EPIPE";
     this.#broken(undefined, closedByPeer);
