@@ -99,23 +99,28 @@ export class FieldList implements HeaderList {
   #flat: string[] | null;
   #text: string;
   readonly #offsets: Offsets;
+  /** Where in the text the lines begin: before them stands the start line. */
+  readonly #linesFrom: number;
   /** What was added behind the text, name and value in turn; `null`: nothing. */
   #added: string[] | null = null;
 
   /** @param flat - names and values in turn; used, not copied. `null`: the lines are text */
-  constructor(flat: string[] | null = [], text = "", offsets: Offsets = NO_OFFSETS) {
+  constructor(flat: string[] | null = [], text = "", offsets: Offsets = NO_OFFSETS, linesFrom = 0) {
     this.#flat = flat;
     this.#text = text;
     this.#offsets = offsets;
+    this.#linesFrom = linesFrom;
   }
 
   /**
    * Lines that are still text: look-ups read it, and only a change in the middle of it takes it apart.
    *
+   * @param text - a head, or its lines only
    * @param offsets - used, not copied
+   * @param linesFrom - where the lines begin
    */
-  static ofText(text: string, offsets: Offsets): FieldList {
-    return new FieldList(null, text, offsets);
+  static ofText(text: string, offsets: Offsets, linesFrom = 0): FieldList {
+    return new FieldList(null, text, offsets, linesFrom);
   }
 
   /** Name, value, name, value, …; core may use and change it directly. */
@@ -123,15 +128,25 @@ export class FieldList implements HeaderList {
     return this.#flat ?? this.#takeApart();
   }
 
-  /** Every line with its CRLF, as it goes on the wire. */
-  toText(): string {
-    if (this.#flat !== null) return linesOf(this.#flat);
+  /**
+   * Every line with its CRLF, as it goes on the wire.
+   *
+   * @param startLine - goes before them; `null`: the one that stands before the lines in the text they came in
+   */
+  toText(startLine: string | null = ""): string {
+    if (this.#flat !== null) return (startLine ?? this.#startLine()) + linesOf(this.#flat);
     const text = this.#text;
     const offsets = this.#offsets;
-    let out = "";
-    // Neighbouring lines go as one piece.
+    let out = startLine ?? "";
+    // Neighbouring lines go as one piece, and so does what stands before them.
+    let isFirst = startLine === null;
+    if (isFirst && offsets[0] !== this.#linesFrom) {
+      out = this.#startLine();
+      isFirst = false;
+    }
     for (let at = 0; at < offsets.length; ) {
-      const start = offsets[at]!;
+      const start = isFirst ? 0 : offsets[at]!;
+      isFirst = false;
       let end = lineEnd(text, offsets[at + 3]!);
       at += 4;
       while (at < offsets.length && offsets[at] === end) {
@@ -141,6 +156,16 @@ export class FieldList implements HeaderList {
       out += text.slice(start, end);
     }
     return this.#added === null ? out : out + linesOf(this.#added);
+  }
+
+  /** Whether the text that the lines came in has a start line. */
+  get hasStartLine(): boolean {
+    return this.#linesFrom > 0;
+  }
+
+  /** What stands before the lines in the text that they came in. */
+  #startLine(): string {
+    return this.#text.slice(0, this.#linesFrom);
   }
 
   get size(): number {

@@ -14,16 +14,22 @@ import type { WireResponseHead } from "./response-parser.ts";
 
 /** Text of the request head for the current attempt. */
 export function requestText(exchange: ProxyExchange, head: WireHead, forwarding: ForwardingFields): string {
-  const start = `${head.method} ${head.target} HTTP/1.1\r\n`;
-  if (!head.plain || pluginForwarded(head, forwarding)) return `${start}${linesOf(exchange.upstreamFields())}\r\n`;
+  if (!head.plain || pluginForwarded(head, forwarding)) {
+    return `${requestLine(head)}${linesOf(exchange.upstreamFields())}\r\n`;
+  }
 
   if (head.authority === "") head.headers.write("Host", hostOf(exchange.upstream!.origin!));
   else if (head.authority !== head.receivedAuthority) head.headers.write("Host", head.authority);
-  let text = start + head.headers.toText();
+  const isAsReceived = head.target === head.receivedTarget && head.version === "1.1";
+  let text = head.headers.toText(isAsReceived ? null : requestLine(head));
   if (head.framing.kind === "chunked") text += "Transfer-Encoding: chunked\r\n";
   if (forwarding.xForwarded || forwarding.forwarded) text += forwardedText(exchange, head, forwarding);
   if (forwarding.via !== undefined) text += `Via: ${head.version} ${forwarding.via}\r\n`;
   return text + connectionText(exchange.upstream!, exchange.upstream!.reasonToClose() !== undefined);
+}
+
+function requestLine(head: WireHead): string {
+  return `${head.method} ${head.target} HTTP/1.1\r\n`;
 }
 
 /**
@@ -38,8 +44,7 @@ export function responseText(
   closes: boolean,
   chunked: boolean,
 ): string {
-  let text = `HTTP/1.1 ${head.status} ${head.reason}\r\n`;
-  text += head.headers.toText();
+  let text = head.headers.toText(statusLine(head));
   if (chunked) {
     text += "Transfer-Encoding: chunked\r\n";
     if (head.hop.trailer.length > 0) text += `Trailer: ${head.hop.trailer.join(", ")}\r\n`;
@@ -59,7 +64,12 @@ export function localText(local: LocalResponse, downstream: ProxyConnection): st
 /** Text of an interim response. It has no body, so nothing in it may tell of one (RFC 9110 §8.6). */
 export function interimText(head: WireResponseHead): string {
   head.headers.remove("content-length");
-  return `HTTP/1.1 ${head.status} ${head.reason}\r\n${head.headers.toText()}\r\n`;
+  return `${head.headers.toText(statusLine(head))}\r\n`;
+}
+
+/** `null`: the one that was received. Without a reason it may lack the space that must stand there. */
+function statusLine({ version, status, reason, headers }: WireResponseHead): string | null {
+  return headers.hasStartLine && version === "1.1" && reason !== "" ? null : `HTTP/1.1 ${status} ${reason}\r\n`;
 }
 
 /** The last chunk with those trailer lines that may be forwarded. */

@@ -17,10 +17,13 @@ export class WireHead extends CheckedHead {
   declare readonly plain: boolean;
   /** {@link authority} as it came. */
   readonly receivedAuthority: string;
+  /** {@link target} as it came. */
+  readonly receivedTarget: string;
 
   constructor(checked: Omit<CheckedHead, "plain">, plain: boolean) {
     super(checked, plain);
     this.receivedAuthority = checked.authority;
+    this.receivedTarget = checked.target;
   }
 }
 
@@ -82,7 +85,7 @@ export function parseRequestHead(bytes: Buffer, from: number, to: number, limits
   const { offsets, host } = scan;
   const authority = knownHost(text.slice(offsets[host + 2]!, offsets[host + 3]!));
   if (authority === undefined) throw new HoldfastError("HF_BAD_HOST", "Host is not a host with an optional port");
-  const headers = FieldList.ofText(text, offsets);
+  const headers = FieldList.ofText(text, offsets, fieldsStart - from);
   return new WireHead(
     {
       method,

@@ -81,7 +81,7 @@ export function parseResponseHead(
     const bodyBytes = ends === "length" ? Number(headers.get("content-length")) : 0;
     return new WireResponseHead({ status, reason, version, headers, hop, ends, bodyBytes });
   }
-  const headers = FieldList.ofText(text, scan.offsets);
+  const headers = FieldList.ofText(text, scan.offsets, fieldsStart - from);
   const bodied = hasBody(method, status);
   const ends = !bodied ? "none" : scan.chunked ? "chunked" : scan.contentLength !== -1 ? "length" : "close";
   return new WireResponseHead({
