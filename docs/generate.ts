@@ -13,9 +13,8 @@ import { asLeaf, asWritten, isLeaf, type Leaf, type SchemaTree, typeName } from 
 import { RULES } from "../src/config/rules.ts";
 import { sidecarSchema } from "../src/config/schema.ts";
 import { RULES as DOCTOR_RULES } from "../src/doctor/diagnose.ts";
-import { shown } from "../src/doctor/finding.ts";
-import type { Side } from "../src/doctor/hop.ts";
 import type { Preset } from "../src/doctor/preset.ts";
+import { incomingText, outgoingText } from "../src/doctor/preset-text.ts";
 import { PRESETS } from "../src/doctor/presets.ts";
 import type { Plugin } from "../src/plugin/api.ts";
 import { builtInNames } from "../src/plugin/loader.ts";
@@ -110,28 +109,12 @@ function presetTable(): string {
   return head + [...PRESETS.values()].map(presetRow).join("");
 }
 
-function presetRow({ name, title, note, sources, device, downstream, upstream, deregistrationMs }: Preset): string {
+function presetRow(preset: Preset): string {
+  const { name, title, note, sources } = preset;
   const links = sources.map((source, index) => `[source${sources.length > 1 ? ` ${index + 1}` : ""}](${source})`);
   const what = [title, ...(note === undefined ? [] : [note.replace(/\.$/, "")])].join(". ");
-  const delay = deregistrationMs === undefined ? "" : `; deregistration ${shown(deregistrationMs)}`;
-  const sides =
-    device === undefined
-      ? [sideText(downstream), `${sideText(upstream)}${delay}`]
-      : [`forgets after ${shown(device.forgetsMs)}, ${device.resets ? "then answers with RST" : "silently"}`, ""];
-  const cells = [`\`${name}\``, links.length === 0 ? what : `${what}. ${links.join(", ")}`, ...sides];
-  return `| ${cells.join(" | ")} |\n`;
-}
-
-function sideText(side: Partial<Side> | undefined): string {
-  if (side === undefined) return "";
-  if (side.keepAlive === false) return "not kept";
-  const { idleMs, maxRequests, maxAgeMs, tcpKeepAliveMs } = side;
-  return [
-    idleMs === undefined ? "unknown" : idleMs === Number.POSITIVE_INFINITY ? "no idle limit" : `idle ${shown(idleMs)}`,
-    ...(maxRequests === undefined ? [] : [`${maxRequests} requests`]),
-    ...(maxAgeMs === undefined ? [] : [`age ${shown(maxAgeMs)}`]),
-    ...(tcpKeepAliveMs === undefined ? [] : [`TCP keepalive ${shown(tcpKeepAliveMs)}`]),
-  ].join(", ");
+  const described = links.length === 0 ? what : `${what}. ${links.join(", ")}`;
+  return `| ${[`\`${name}\``, described, incomingText(preset), outgoingText(preset)].join(" | ")} |\n`;
 }
 
 if (import.meta.main) {

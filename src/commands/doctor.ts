@@ -13,6 +13,7 @@ import { shown } from "../doctor/finding.ts";
 import { doctorDocument } from "../doctor/json.ts";
 import { type PoolSize, poolSizeLines, poolSizes } from "../doctor/pool-sizes.ts";
 import type { Preset } from "../doctor/preset.ts";
+import { incomingText, outgoingText } from "../doctor/preset-text.ts";
 import { PRESETS } from "../doctor/presets.ts";
 import type { OriginState, Value } from "../doctor/sidecar-hop.ts";
 import { ChainError } from "../doctor/words.ts";
@@ -173,8 +174,16 @@ async function live(url: string, maxWaitMs: number): Promise<ProbeResult> {
 }
 
 function presetsText(): string {
-  const rows = [...PRESETS.values()].map(({ name, title, note, sources }) => {
-    const lines = [`${title}${note === undefined ? "" : `. ${note}`}`, ...sources];
+  const rows = [...PRESETS.values()].map((preset) => {
+    const { name, title, note, sources } = preset;
+    const incoming = incomingText(preset);
+    const outgoing = outgoingText(preset);
+    const lines = [
+      `${title}${note === undefined ? "" : `. ${note}`}`,
+      ...(incoming === "" ? [] : [`${preset.device === undefined ? "incoming: " : ""}${incoming}`]),
+      ...(outgoing === "" ? [] : [`outgoing: ${outgoing}`]),
+      ...sources,
+    ];
     return lines.map((line, index) => `${(index === 0 ? name : "").padEnd(26)}${line}\n`).join("");
   });
   return rows.join("");

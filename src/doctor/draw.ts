@@ -74,6 +74,7 @@ function takesText(link: Link): string {
   if (downstream.announcedMs !== undefined) parts.push(`says ${shown(downstream.announcedMs)}`);
   if (Number.isFinite(downstream.maxRequests)) parts.push(`after ${downstream.maxRequests} requests`);
   if (Number.isFinite(downstream.maxAgeMs)) parts.push(`at ${shown(downstream.maxAgeMs)} of age`);
+  if (Number.isFinite(downstream.tcpKeepAliveMs)) parts.push(`TCP keepalive ${shown(downstream.tcpKeepAliveMs)}`);
   return parts.join(", ") + far;
 }
 

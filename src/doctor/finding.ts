@@ -89,15 +89,22 @@ const AT_LEAST: ReadonlySet<Setting> = new Set<Setting>([
 ]);
 
 /**
- * A fix in the product's own syntax; none where the product has no such setting, or counts in units that are too large
- * for the value.
+ * A fix in the product's own syntax; none where the product has no such setting, does not take the value, or counts in
+ * units that are too large for it.
  *
  * @param value - milliseconds, or a number where the template has `{n}`
  */
 export function fix(hop: HttpHop | Device, setting: Setting, value: number): Fix[] {
   const template = hop.settings[setting];
   if (template === undefined || value === Number.POSITIVE_INFINITY) return [];
-  const round = AT_LEAST.has(setting) ? Math.ceil : Math.floor;
+  const isAtLeast = AT_LEAST.has(setting);
+  const round = isAtLeast ? Math.ceil : Math.floor;
+  if (typeof template !== "string") {
+    const { text, leastMs, mostMs } = template;
+    if (isAtLeast ? value > mostMs : value < leastMs) return [];
+    const bounded = { ...hop, settings: { [setting]: text } };
+    return fix(bounded, setting, Math.min(mostMs, Math.max(leastMs, value)));
+  }
   const inUnit = { s: round(value / 1000), m: round(value / 60_000), ms: round(value), n: round(value) };
   const amounts = { ...inUnit, f: round(value) / 1000, d: formatDuration(round(value)) };
   const used = Array.from(

@@ -32,6 +32,8 @@ export interface Downstream extends Side {
 export interface Upstream extends Side {
   /** Whether `Keep-Alive: timeout=` of a response shortens {@link idleMs}. */
   readonly readsHint: boolean;
+  /** How much earlier than announced a connection is left then, at most. */
+  readonly hintMarginMs: number;
 }
 
 /** What can be changed, by the name of its template. */
@@ -53,7 +55,19 @@ export type Setting =
  * How a product writes a setting: `{s}`, `{m}`, `{ms}` stand for the value in whole units, `{f}` for seconds with
  * decimals, `{d}` for it as Holdfast writes durations, `{n}` for a number.
  */
-export type Templates = Readonly<Partial<Record<Setting, string>>>;
+export type Template = string | BoundedTemplate;
+
+/** A setting that takes only some values. */
+export interface BoundedTemplate {
+  readonly text: string;
+  /** The least that it takes, in milliseconds. */
+  readonly leastMs: number;
+  /** The most that it takes, in milliseconds. */
+  readonly mostMs: number;
+}
+
+/** The settings of a product. */
+export type Templates = Readonly<Partial<Record<Setting, Template>>>;
 
 /** Something that speaks HTTP. */
 export interface HttpHop {
@@ -139,10 +153,13 @@ export function isKept({ upstream, downstream }: Link): boolean {
 export function effectiveIdleMs({ upstream, downstream }: Link): number | undefined {
   if (upstream?.idleMs === undefined) return undefined;
   if (!upstream.readsHint || downstream?.announcedMs === undefined) return upstream.idleMs;
-  return Math.min(upstream.idleMs, leaveAfter(downstream.announcedMs));
+  return Math.min(upstream.idleMs, leaveAfter(downstream.announcedMs, upstream.hintMarginMs));
 }
 
-/** What who reads hints makes of one: a fifth less, at most 5 s. */
-function leaveAfter(announcedMs: number): number {
-  return announcedMs - Math.min(5000, announcedMs / 5);
+/**
+ * When a connection is left whose peer announced a timeout, as the idle-timeout plugin has it: short ones get a smaller
+ * margin.
+ */
+export function leaveAfter(announcedMs: number, marginMs: number): number {
+  return announcedMs - Math.min(marginMs, Math.max(announcedMs / 5, Math.min(500, announcedMs / 2)));
 }

@@ -42,7 +42,7 @@ export function downstreamOf(side: Partial<Downstream>): Downstream {
 
 /** An upstream side with what is not said filled in. */
 export function upstreamOf(side: Partial<Upstream>): Upstream {
-  return { ...SIDE, readsHint: false, ...side };
+  return { ...SIDE, readsHint: false, hintMarginMs: 5000, ...side };
 }
 
 /** The hop that a preset describes. */

@@ -5,6 +5,12 @@
  */
 import type { Preset } from "./preset.ts";
 
+/** Both sides of an ALB have one idle limit, which ends exchanges too. */
+const ALB_IDLE =
+  "aws elbv2 modify-load-balancer-attributes --load-balancer-arn ARN --attributes Key=idle_timeout.timeout_seconds,Value={s}";
+const DIGITALOCEAN_IDLE = "doctl compute load-balancer update ID --http-idle-timeout-seconds {s}";
+const ENDS_EXCHANGES = "(which also ends exchanges in which nothing is sent for so long)";
+
 /** The presets. */
 export const BALANCERS: readonly Preset[] = [
   {
@@ -18,22 +24,29 @@ export const BALANCERS: readonly Preset[] = [
     upstream: { idleMs: 60_000 },
     deregistrationMs: 300_000,
     settings: {
-      downstreamIdle:
-        "aws elbv2 modify-load-balancer-attributes --attributes Key=idle_timeout.timeout_seconds,Value={s}",
-      upstreamIdle: "aws elbv2 modify-load-balancer-attributes --attributes Key=idle_timeout.timeout_seconds,Value={s}",
-      deregistration:
-        "aws elbv2 modify-target-group-attributes --attributes Key=deregistration_delay.timeout_seconds,Value={s}",
+      downstreamIdle: { text: ALB_IDLE, leastMs: 1000, mostMs: 4_000_000 },
+      upstreamIdle: { text: `${ALB_IDLE} ${ENDS_EXCHANGES}`, leastMs: 1000, mostMs: 4_000_000 },
+      deregistration: {
+        text: "aws elbv2 modify-target-group-attributes --target-group-arn ARN --attributes Key=deregistration_delay.timeout_seconds,Value={s}",
+        leastMs: 0,
+        mostMs: 3_600_000,
+      },
     },
     symptom: "502 from the load balancer; in its access log elb_status_code is 502 and target_status_code is `-`",
   },
   {
     name: "aws-nlb",
     title: "AWS Network Load Balancer, TCP listener",
-    sources: [
-      "https://aws.amazon.com/blogs/networking-and-content-delivery/introducing-nlb-tcp-configurable-idle-timeout/",
-    ],
+    sources: ["https://docs.aws.amazon.com/elasticloadbalancing/latest/network/update-idle-timeout.html"],
+    note: "With a TLS listener it is 350 s too, and cannot be changed.",
     device: { forgetsMs: 350_000, resets: true },
-    settings: { forgets: "aws elbv2 modify-listener-attributes --attributes Key=tcp.idle_timeout.seconds,Value={s}" },
+    settings: {
+      forgets: {
+        text: "aws elbv2 modify-listener-attributes --listener-arn ARN --attributes Key=tcp.idle_timeout.seconds,Value={s}",
+        leastMs: 60_000,
+        mostMs: 6_000_000,
+      },
+    },
   },
   {
     name: "aws-nat",
@@ -49,7 +62,13 @@ export const BALANCERS: readonly Preset[] = [
     note: "The limit towards backends is fixed.",
     downstream: { idleMs: 610_000 },
     upstream: { idleMs: 600_000 },
-    settings: { downstreamIdle: "gcloud compute target-http-proxies update NAME --http-keep-alive-timeout-sec={s}" },
+    settings: {
+      downstreamIdle: {
+        text: "gcloud compute target-http-proxies update NAME --http-keep-alive-timeout-sec={s}",
+        leastMs: 5000,
+        mostMs: 1_200_000,
+      },
+    },
     symptom: "502 with statusDetails backend_connection_closed_before_data_sent_to_client",
   },
   {
@@ -65,7 +84,13 @@ export const BALANCERS: readonly Preset[] = [
     sources: ["https://learn.microsoft.com/en-us/azure/load-balancer/load-balancer-tcp-reset"],
     note: "With TCP reset on, give `reset=yes`.",
     device: { forgetsMs: 240_000, resets: false },
-    settings: { forgets: "az network lb rule update --idle-timeout {m} --enable-tcp-reset true" },
+    settings: {
+      forgets: {
+        text: "az network lb rule update --resource-group GROUP --lb-name LB --name RULE --idle-timeout {m} --enable-tcp-reset true",
+        leastMs: 240_000,
+        mostMs: 6_000_000,
+      },
+    },
   },
   {
     name: "nat",
@@ -78,10 +103,19 @@ export const BALANCERS: readonly Preset[] = [
   {
     name: "cloudfront",
     title: "Amazon CloudFront, custom origin",
-    sources: ["https://repost.aws/knowledge-center/cloudfront-custom-origin-response"],
+    sources: [
+      "https://docs.aws.amazon.com/AmazonCloudFront/latest/DeveloperGuide/DownloadDistValuesOrigin.html#DownloadDistValuesOriginKeepaliveTimeout",
+      "https://repost.aws/knowledge-center/cloudfront-custom-origin-response",
+    ],
     downstream: {},
     upstream: { idleMs: 5000 },
-    settings: { upstreamIdle: "CustomOriginConfig.OriginKeepaliveTimeout: {s}" },
+    settings: {
+      upstreamIdle: {
+        text: "CustomOriginConfig.OriginKeepaliveTimeout: {s}",
+        leastMs: 1000,
+        mostMs: 180_000,
+      },
+    },
     symptom: "502 from CloudFront (x-cache: Error from cloudfront)",
   },
   {
@@ -104,7 +138,7 @@ export const BALANCERS: readonly Preset[] = [
     downstream: { idleMs: 60_000 },
     upstream: { keepAlive: false, idleMs: 60_000 },
     settings: {
-      downstreamIdle: "doctl compute load-balancer update ID --http-idle-timeout-seconds {s}",
+      downstreamIdle: { text: DIGITALOCEAN_IDLE, leastMs: 30_000, mostMs: 600_000 },
       upstreamKeepAlive: "doctl compute load-balancer update ID --enable-backend-keepalive",
     },
     symptom: "502 from the load balancer",
@@ -119,8 +153,8 @@ export const BALANCERS: readonly Preset[] = [
     downstream: { idleMs: 60_000 },
     upstream: { idleMs: 60_000 },
     settings: {
-      downstreamIdle: "doctl compute load-balancer update ID --http-idle-timeout-seconds {s}",
-      upstreamIdle: "doctl compute load-balancer update ID --http-idle-timeout-seconds {s}",
+      downstreamIdle: { text: DIGITALOCEAN_IDLE, leastMs: 30_000, mostMs: 600_000 },
+      upstreamIdle: { text: `${DIGITALOCEAN_IDLE} ${ENDS_EXCHANGES}`, leastMs: 30_000, mostMs: 600_000 },
     },
     symptom: "502 from the load balancer",
   },

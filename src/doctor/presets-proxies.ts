@@ -118,8 +118,12 @@ export const PROXIES: readonly Preset[] = [
   {
     name: "linkerd",
     title: "Linkerd 2 proxy",
-    sources: ["https://github.com/linkerd/linkerd2-proxy/blob/main/linkerd/app/src/env.rs"],
-    downstream: {},
+    sources: [
+      "https://github.com/linkerd/linkerd2-proxy/blob/main/linkerd/app/src/env.rs",
+      "https://github.com/linkerd/linkerd2/blob/main/charts/partials/templates/_proxy.tpl",
+    ],
+    note: "TCP keepalive as its injector sets it.",
+    downstream: { tcpKeepAliveMs: 10_000 },
     upstream: { idleMs: 3000, tcpKeepAliveMs: 10_000 },
     settings: { upstreamIdle: "LINKERD2_PROXY_OUTBOUND_HTTP1_CONNECTION_POOL_IDLE_TIMEOUT={ms}ms" },
     symptom: "502 with l5d-proxy-error: connection closed",

@@ -27,7 +27,7 @@ export const SERVICES: readonly Preset[] = [
     ],
     note: "Since Node.js 24 it closes a second later than it announces.",
     ...NODE_SERVER,
-    upstream: { idleMs: 5000, readsHint: true, tcpKeepAliveMs: 1000 },
+    upstream: { idleMs: 5000, readsHint: true, hintMarginMs: 1000, tcpKeepAliveMs: 1000 },
     symptom: "ECONNRESET, `socket hang up`",
   },
   {
@@ -35,7 +35,7 @@ export const SERVICES: readonly Preset[] = [
     title: "Express on Node.js http",
     sources: ["https://nodejs.org/api/http.html#serverkeepalivetimeout"],
     ...NODE_SERVER,
-    upstream: { idleMs: 5000, readsHint: true, tcpKeepAliveMs: 1000 },
+    upstream: { idleMs: 5000, readsHint: true, hintMarginMs: 1000, tcpKeepAliveMs: 1000 },
     symptom: "ECONNRESET, `socket hang up`",
   },
   {

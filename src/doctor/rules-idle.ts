@@ -5,7 +5,7 @@
  */
 import { racesText } from "./expectation.ts";
 import { type Circumstances, finding, fix, type Judgement, type Rule, SOUND, shown, unknown } from "./finding.ts";
-import { effectiveIdleMs, isKept, type Link } from "./hop.ts";
+import { effectiveIdleMs, isKept, type Link, type Upstream } from "./hop.ts";
 
 /** What timers of both ends may be apart, besides the way. */
 const TIMERS_MS = 50;
@@ -41,11 +41,7 @@ function judge(link: Link, circumstances: Circumstances): Judgement {
     symptom: before.symptom ?? "a reset or an empty response for requests that are not repeated",
     often: racesText(circumstances, limitMs, rttMs),
     fixes: [
-      ...fix(
-        after,
-        "downstreamIdle",
-        isHinted ? raisedWithHint(theirs, upstream.idleMs, apartMs) : raised(theirs, apartMs),
-      ),
+      ...fix(after, "downstreamIdle", isHinted ? raisedWithHint(theirs, upstream, apartMs) : raised(theirs, apartMs)),
       ...fix(before, "upstreamIdle", lowered),
     ],
   });
@@ -60,9 +56,10 @@ function raised(idleMs: number, apartMs: number): number {
  * As {@link raised}, where the timeout that is announced decides. It may rise with the limit, or stay as it is: both
  * must be far enough below.
  */
-function raisedWithHint(hintedMs: number, ownMs: number, apartMs: number): number {
-  const following = apartMs <= MOST_APART_MS ? 5 * apartMs : Number.POSITIVE_INFINITY;
-  return Math.max(raised(hintedMs, apartMs), Math.min(raised(ownMs, apartMs), following));
+function raisedWithHint(hintedMs: number, { idleMs: ownMs, hintMarginMs }: Upstream, apartMs: number): number {
+  // What is announced is left this much earlier, once it is five times as long.
+  const following = apartMs <= hintMarginMs ? 5 * apartMs : Number.POSITIVE_INFINITY;
+  return Math.max(raised(hintedMs, apartMs), Math.min(raised(ownMs!, apartMs), following));
 }
 
 function wrongText({ before, after }: Link, idleMs: number, limitMs: number, isHinted: boolean): string {

@@ -58,11 +58,7 @@ function judgement(
       ...fix(before, "upstreamTcpKeepAlive", inTimeMs),
       ...fix(after, "downstreamTcpKeepAlive", inTimeMs),
       ...fix(before, "upstreamIdle", leaveMs),
-      ...fix(
-        device,
-        "forgets",
-        longestIdleMs(link) === Number.POSITIVE_INFINITY ? device.forgetsMs : longestIdleMs(link) + 10_000,
-      ),
+      ...fix(device, "forgets", longestIdleMs(link) + 10_000),
     ],
   });
 }

@@ -119,6 +119,7 @@ export class SidecarValues {
       maxAgeMs: this.#ms(`${keepAlive}.upstream.maxAge`) ?? Number.POSITIVE_INFINITY,
       tcpKeepAliveMs: this.#tcpKeepAliveMs(direction, "upstream", upstream),
       readsHint: idle !== undefined,
+      hintMarginMs: this.#ms(`${idle}.margin`) ?? 5000,
     });
   }
 

@@ -45,7 +45,7 @@ test("a faulty chain is drawn with its fault, and ends with 1", async (t) => {
    users   502 from the load balancer; in its access log elb_status_code is 502 and target_status_code is \`-\`
    often   about 0.31 a day at 20 requests/s over 10 connections
    change  node: server.keepAliveTimeout = 65000;
-   or      aws-alb: aws elbv2 modify-load-balancer-attributes --attributes Key=idle_timeout.timeout_seconds,Value=4
+   or      aws-alb: aws elbv2 modify-load-balancer-attributes --load-balancer-arn ARN --attributes Key=idle_timeout.timeout_seconds,Value=4 (which also ends exchanges in which nothing is sent for so long)
 
 1 fault
 `,
@@ -84,6 +84,7 @@ test("a sidecar is read by its plugins, directions and backends", async (t) => {
     maxAgeMs: 600_000,
     tcpKeepAliveMs: 60_000,
     readsHint: false,
+    hintMarginMs: 5000,
   });
   assert.equal(inbound![1]!["drainMs"], 30_000);
   assert.deepEqual(outbound![0]!["upstream"], {
@@ -93,6 +94,7 @@ test("a sidecar is read by its plugins, directions and backends", async (t) => {
     maxAgeMs: 600_000,
     tcpKeepAliveMs: 30_000,
     readsHint: true,
+    hintMarginMs: 5000,
   });
   const [chosen] = await hops("node", `${file}:direction=outbound`, "nginx");
   assert.equal(chosen![1]!["name"], "holdfast (orders, outbound)");
@@ -230,7 +232,8 @@ test("presets are listed, as text and as JSON", async (t) => {
   const text = await holdfast(t, ["doctor", "--presets"]).ended();
   assert.equal(text.code, 0);
   assert.match(text.stdout, /^aws-alb +AWS Application Load Balancer\n/m);
-  assert.match(text.stdout, /^aws-nlb .*\n {26}https:\/\/aws\.amazon\.com\//m);
+  assert.match(text.stdout, /^ {26}incoming: idle 60s, age 1h\n {26}outgoing: idle 60s; deregistration 5m\n/m);
+  assert.match(text.stdout, /^aws-nlb .*\n {26}forgets after 350s, then answers with RST\n {26}https:\/\/docs\.aws\./m);
   const { presets } = JSON.parse((await holdfast(t, ["doctor", "--presets", "--json"]).ended()).stdout);
   assert.equal(presets.find(({ name }: { name: string }) => name === "go").downstream.idleMs, "off");
 });

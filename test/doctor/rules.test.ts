@@ -1,10 +1,11 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import fc from "fast-check";
+import { leaveAfter as pluginLeaveAfter } from "../../plugins/idle-timeout.ts";
 import { RULES } from "../../src/doctor/diagnose.ts";
 import { lossesPerDay, mostRacesPerDay, racesPerDay } from "../../src/doctor/expectation.ts";
 import { type Circumstances, fix, type Judgement, type Rule, shown } from "../../src/doctor/finding.ts";
-import { type Hop, linksOf } from "../../src/doctor/hop.ts";
+import { type Device, type Hop, type HttpHop, leaveAfter, linksOf, type Setting } from "../../src/doctor/hop.ts";
 import { hopOf } from "../../src/doctor/preset.ts";
 import { PRESETS } from "../../src/doctor/presets.ts";
 import { keepAliveOff } from "../../src/doctor/rules-distance.ts";
@@ -56,9 +57,11 @@ test("idle-order: a hint that is read shortens, a side that keeps nothing ends t
 test("idle-order: each change that has a value ends the fault, over any way and whatever is announced", () => {
   const ms = fc.integer({ min: 1, max: 200_000 });
   const announced = fc.oneof(fc.constantFrom("off", "as it is"), ms);
+  const way = fc.integer({ min: 1, max: 2000 });
+  const margin = fc.integer({ min: 0, max: 6000 });
   fc.assert(
-    fc.property(ms, ms, fc.integer({ min: 1, max: 2000 }), announced, (sendsMs, takesMs, rttMs, hint) => {
-      const before = (idle: string) => `${sends(`idle=${idle}`)},reads-hint=on`;
+    fc.property(ms, ms, way, announced, margin, (sendsMs, takesMs, rttMs, hint, marginMs) => {
+      const before = (idle: string) => `${sends(`idle=${idle}`)},reads-hint=on,hint-margin=${marginMs}ms`;
       const after = (idle: string) =>
         `${takes(`idle=${idle}`)},hint=${typeof hint === "number" ? `${hint}ms` : hint === "off" ? hint : idle}`;
       const { findings } = judged(idleOrder, [before(`${sendsMs}ms`), after(`${takesMs}ms`)], rttMs);
@@ -68,6 +71,7 @@ test("idle-order: each change that has a value ends the fault, over any way and 
         assert.ok(isSound(idleOrder, chain, rttMs), `${setting}, ${rttMs} ms away`);
       }
     }),
+    { numRuns: 2000 },
   );
 });
 
@@ -204,6 +208,42 @@ test("fixes are rounded to the safe side, and left out where the unit is too lar
   assert.match(fix(fastly, "upstreamIdle", 4900)[0]!.setting, /keepalive_time: 4$/);
   assert.deepEqual(fix(fastly, "upstreamIdle", 900), []);
   assert.deepEqual(fix(fastly, "downstreamIdle", 900), []);
+});
+
+test("fixes stay within what a product takes", () => {
+  const settings = (name: string): readonly [HttpHop | Device, (setting: Setting, value: number) => string[]] => {
+    const found = hop(name);
+    return [found, (setting, value) => fix(found, setting, value).map((each) => each.setting)];
+  };
+  const [, nlb] = settings("aws-nlb");
+  assert.match(nlb("forgets", 3_610_000)[0]!, /seconds,Value=3610$/);
+  assert.match(nlb("forgets", 20_000)[0]!, /seconds,Value=60$/);
+  assert.deepEqual(nlb("forgets", 7_210_000), []);
+  const [, azure] = settings("azure-lb");
+  assert.match(azure("forgets", 3_610_000)[0]!, /--idle-timeout 61 /);
+  assert.deepEqual(azure("forgets", 7_210_000), []);
+  const [, digitalocean] = settings("digitalocean-lb-keepalive");
+  assert.match(digitalocean("upstreamIdle", 61_000)[0]!, /--http-idle-timeout-seconds 61 \(which also ends exchanges/);
+  assert.deepEqual(digitalocean("upstreamIdle", 4000), []);
+  const [, cloudfront] = settings("cloudfront");
+  assert.match(cloudfront("upstreamIdle", 1500)[0]!, /Timeout: 1$/);
+});
+
+test("path-forgets: a device is not told to remember for ever", () => {
+  const { fixes } = judged(pathForgets, ["python-requests", "aws-nlb", "kestrel:idle=off"]).findings[0]!;
+  assert.deepEqual(
+    fixes.map(({ hop: name }) => name),
+    ["python-requests"],
+  );
+});
+
+test("an announced timeout is left as the idle-timeout plugin leaves it", () => {
+  const ms = fc.integer({ min: 1, max: 1_000_000 });
+  fc.assert(
+    fc.property(ms, fc.integer({ min: 0, max: 100_000 }), (announcedMs, marginMs) => {
+      assert.equal(leaveAfter(announcedMs, marginMs), pluginLeaveAfter(announcedMs, marginMs));
+    }),
+  );
 });
 
 test("every rule and every preset has what its page and messages need", () => {

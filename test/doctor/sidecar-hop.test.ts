@@ -27,3 +27,14 @@ test("what a sidecar has learned holds unless idle-timeout is told not to learn"
   assert.equal(upstreamIdleMs([...plugin, ["plugins[0].config.learn", false]]), 50_000);
   assert.equal(upstreamIdleMs([]), 4900);
 });
+
+test("how early an announced timeout is left is what idle-timeout is told", () => {
+  const values = [
+    { key: "outbound.routes[0].upstream", value: "http://10.0.0.9" },
+    { key: "plugins[0].use", value: "idle-timeout" },
+    { key: "plugins[0].config.margin", value: "0s" },
+  ];
+  const sidecar = new SidecarValues(values);
+  const { upstream } = sidecar.hop(sidecar.routes[0]!);
+  assert.equal(upstream?.hintMarginMs, 0);
+});
