@@ -9,13 +9,14 @@ import { ConfigError } from "../config/faults.ts";
 import { type Chain, chainsOf, type Sources } from "../doctor/chain.ts";
 import { diagnose, type Traffic } from "../doctor/diagnose.ts";
 import { drawn } from "../doctor/draw.ts";
-import { shown } from "../doctor/finding.ts";
 import { doctorDocument } from "../doctor/json.ts";
-import { type PoolSize, poolSizeLines, poolSizes } from "../doctor/pool-sizes.ts";
+import { type PoolSize, poolSizeLines } from "../doctor/pool-sizes.ts";
 import type { Preset } from "../doctor/preset.ts";
 import { incomingText, outgoingText } from "../doctor/preset-text.ts";
 import { PRESETS } from "../doctor/presets.ts";
-import type { OriginState, Value } from "../doctor/sidecar-hop.ts";
+import type { CallerState, OriginState } from "../doctor/running.ts";
+import { shown } from "../doctor/shown.ts";
+import type { Seen, Value } from "../doctor/sidecar-hop.ts";
 import { ChainError } from "../doctor/words.ts";
 import { load } from "../load.ts";
 import { Pace } from "../probe/pace.ts";
@@ -37,8 +38,6 @@ export interface DoctorCommand {
   readonly presets: boolean;
 }
 
-/** Connections that requests share where nobody says. */
-const CONNECTIONS = 10;
 /** For an answer of a running sidecar. */
 const ADMIN_TIMEOUT_MS = 10_000;
 /** How hop probes ask. */
@@ -84,7 +83,7 @@ function trafficOf(command: DoctorCommand, file: Partial<Traffic>): Traffic {
   return {
     rttMs: command.rttMs ?? file.rttMs,
     requestsPerSecond: command.requestsPerSecond ?? file.requestsPerSecond,
-    connections: command.connections ?? file.connections ?? CONNECTIONS,
+    connections: command.connections ?? file.connections,
   };
 }
 
@@ -102,11 +101,17 @@ function sources(maxWaitMs: number, pools: Map<string, readonly PoolSize[]>): So
       return (await load(file, process.env)).loaded.values;
     },
     async running(url) {
+      if (!/^https?:\/\//i.test(url) || URL.parse(url) === null) {
+        throw new ChainError(`admin=${url}: must be a URL such as "http://127.0.0.1:15000"`);
+      }
       const token = adminToken();
       const values = await running(url, token);
-      const origins = await runningOrigins(url, token);
-      pools.set(url, poolSizes(url, { origins }));
-      return { values, origins };
+      const seen = await runningOrigins(url, token);
+      pools.set(
+        url,
+        seen.origins.map((origin) => ({ admin: url, ...origin })),
+      );
+      return { values, ...seen };
     },
     probe: (url) => live(url, maxWaitMs),
   };
@@ -131,11 +136,14 @@ async function running(url: string, token: string | undefined): Promise<readonly
   });
 }
 
-async function runningOrigins(url: string, token: string | undefined): Promise<readonly OriginState[]> {
+async function runningOrigins(url: string, token: string | undefined): Promise<Seen> {
   return await fromAdmin(url, token, "/origins", "no origins", (body) => {
-    const { origins } = body as { readonly origins?: readonly OriginState[] };
-    if (!Array.isArray(origins)) throw new Error("it is not the admin API of a sidecar");
-    return origins;
+    const { origins, callers } = body as {
+      readonly origins?: readonly OriginState[];
+      readonly callers?: readonly CallerState[];
+    };
+    if (!Array.isArray(origins) || !Array.isArray(callers)) throw new Error("it is not the admin API of a sidecar");
+    return { origins, callers };
   });
 }
 

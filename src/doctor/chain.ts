@@ -12,13 +12,12 @@ import type { Hop } from "./hop.ts";
 import { hopOf } from "./preset.ts";
 import { PRESETS } from "./presets.ts";
 import { probedHop } from "./probe-hop.ts";
-import { type OriginState, type SidecarRoute, SidecarValues, type Value } from "./sidecar-hop.ts";
+import { type Seen, type SidecarRoute, SidecarValues, type Value } from "./sidecar-hop.ts";
 import { ChainError, override, parseWord, type Word } from "./words.ts";
 
 /** What a running sidecar says of itself. */
-export interface Running {
+export interface Running extends Seen {
   readonly values: readonly Value[];
-  readonly origins: readonly OriginState[];
 }
 
 /** Where facts come from. Each throws a `ChainError` with one line. */
@@ -95,8 +94,8 @@ function isFile(use: string): boolean {
 /** The sidecar that a word means; `undefined` when it means something else. */
 async function sidecarOf({ use }: Word, sources: Sources): Promise<SidecarValues | undefined> {
   if (use.startsWith("admin=")) {
-    const { values, origins } = await sources.running(use.slice("admin=".length));
-    return new SidecarValues(values, origins);
+    const { values, ...seen } = await sources.running(use.slice("admin=".length));
+    return new SidecarValues(values, seen);
   }
   if (!isFile(use)) return undefined;
   const json = await sources.readJson(use);
@@ -169,7 +168,7 @@ function without(overrides: ReadonlyMap<string, string>, key: string): Map<strin
   return new Map([...overrides].filter(([name]) => name !== key));
 }
 
-/** One way through a sidecar, chosen by `direction=` and `upstream=`; inbound unless there is none. */
+/** The one way through a sidecar that `direction=` and `upstream=` choose; inbound if there is one and nothing is said. */
 function throughSidecar(sidecar: SidecarValues, overrides: ReadonlyMap<string, string>, text: string): Hop {
   const { routes } = sidecar;
   const direction = overrides.get("direction");
@@ -177,8 +176,14 @@ function throughSidecar(sidecar: SidecarValues, overrides: ReadonlyMap<string, s
   const fits = (route: SidecarRoute): boolean =>
     (direction === undefined || route.direction === direction) &&
     (upstream === undefined || route.upstream === upstream);
-  const route = routes.find(fits);
+  const fitting = routes.filter(fits);
+  const inbound = direction === undefined ? fitting.find((each) => each.direction === "inbound") : undefined;
+  const route = inbound ?? fitting[0];
   if (route === undefined) throw noSuchWay(routes, text);
+  if (inbound === undefined && fitting.length > 1) {
+    const known = fitting.map((each) => each.upstream).join(", ");
+    throw new ChainError(`${text}: leads to ${fitting.length} upstreams; choose one with upstream=…, of ${known}`);
+  }
   return override(sidecar.hop(route), without(without(overrides, "direction"), "upstream"));
 }
 
@@ -195,9 +200,8 @@ function wholeSidecar(sidecar: SidecarValues, { overrides }: Word, text: string)
   const routes = sidecar.routes.filter(chosen);
   if (routes.length === 0) throw noSuchWay(sidecar.routes, text);
   return routes.map((route) => {
-    const before = route.direction === "inbound" ? sidecar.loadBalancer : undefined;
+    const before = sidecar.before(route.direction);
     const settings = without(without(overrides, "direction"), "upstream");
-    const behind = hopOf({ name: route.upstream, title: route.upstream, sources: [], downstream: {}, settings: {} });
-    return [...(before === undefined ? [] : [before]), override(sidecar.hop(route), settings), behind];
+    return [...(before === undefined ? [] : [before]), override(sidecar.hop(route), settings), sidecar.behind(route)];
   });
 }

@@ -22,11 +22,18 @@ export const RULES: readonly Rule[] = [
   drainBelowDeregistration,
 ];
 
-/** What is known of the traffic. */
-export interface Traffic extends Circumstances {
+/** What is said of the traffic. */
+export interface Traffic {
   /** Round trip of links that do not say their own. */
   readonly rttMs: number | undefined;
+  /** Requests a second over each link; `undefined`: as measured, if a hop has measured them. */
+  readonly requestsPerSecond: number | undefined;
+  /** Connections that these requests share; `undefined`: as measured, or {@link CONNECTIONS}. */
+  readonly connections: number | undefined;
 }
+
+/** Connections that requests share where nobody says. */
+const CONNECTIONS = 10;
 
 /** What was found about a chain. */
 export interface Diagnosis {
@@ -40,11 +47,20 @@ export interface Diagnosis {
 /** Applies every rule to every link. */
 export function diagnose(chain: readonly Hop[], traffic: Traffic): Diagnosis {
   const links = linksOf(chain, traffic.rttMs);
-  const judgements = links.flatMap((link) => RULES.map((rule) => rule.judge(link, traffic)));
+  const judgements = links.flatMap((link) => RULES.map((rule) => rule.judge(link, circumstancesOf(link, traffic))));
+  const doubts = links.flatMap(({ after, doubts }) => doubts.map((what) => ({ hop: after.name, what })));
   return {
     chain,
     links,
     findings: judgements.flatMap(({ findings }) => findings),
-    unknown: judgements.flatMap(({ unknown }) => unknown),
+    unknown: [...judgements.flatMap(({ unknown }) => unknown), ...doubts],
+  };
+}
+
+/** What somebody said outranks what was measured: it may be about the traffic to come. */
+function circumstancesOf({ before: { measured } }: Link, said: Traffic): Circumstances {
+  return {
+    requestsPerSecond: said.requestsPerSecond ?? measured?.requestsPerSecond,
+    connections: said.connections ?? measured?.connections ?? CONNECTIONS,
   };
 }

@@ -4,8 +4,9 @@
  * @module
  */
 import type { Diagnosis } from "./diagnose.ts";
-import { type Finding, shown } from "./finding.ts";
-import { effectiveIdleMs, isKept, type Link } from "./hop.ts";
+import type { Finding } from "./finding.ts";
+import { effectiveIdleMs, isKept, type Link, type Side } from "./hop.ts";
+import { shown } from "./shown.ts";
 
 /** Lines of one chain. */
 export function drawn({ chain, links, findings, unknown }: Diagnosis): string[] {
@@ -36,10 +37,16 @@ function drawnLink(link: Link, findings: readonly Finding[]): string[] {
   );
   return [
     `  │ ${sendsText(link)}`,
+    ...notes(link.upstream),
     ...devices,
     `  ${marks.length === 0 ? "│" : `✗ fault ${marks.join(" and ")}`}`,
     `  │ ${takesText(link)}`,
+    ...notes(link.downstream),
   ];
+}
+
+function notes(side: Side | undefined): string[] {
+  return (side?.notes ?? []).map((note) => `  │   ${note}`);
 }
 
 function sendsText(link: Link): string {

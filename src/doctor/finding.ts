@@ -50,7 +50,7 @@ export interface Unknown {
 export interface Circumstances {
   /** Requests a second over the link; `undefined`: nobody said. */
   readonly requestsPerSecond: number | undefined;
-  /** Connections that these requests share. Default 10. */
+  /** Connections that these requests share. */
   readonly connections: number;
 }
 
@@ -69,15 +69,6 @@ export interface Rule {
   /** What must hold. */
   readonly doc: string;
   judge(link: Link, circumstances: Circumstances): Judgement;
-}
-
-/** A duration for people. */
-export function shown(ms: number | undefined): string {
-  if (ms === undefined) return "unknown";
-  if (ms === Number.POSITIVE_INFINITY) return "for ever";
-  if (ms < 1000) return `${Math.round(ms)}ms`;
-  // Limits are compared: 60s and 65s, not 1m and 65s.
-  return ms <= 120_000 ? `${Math.round(ms / 10) / 100}s` : formatDuration(Math.round(ms / 1000) * 1000);
 }
 
 /** Settings that must be at least the value; all others must be at most the value. */

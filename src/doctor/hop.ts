@@ -3,6 +3,17 @@
  *
  * @module
  */
+import { shown } from "./shown.ts";
+
+/** What a limit stands on that was seen to work, not only written somewhere. */
+export interface Evidence {
+  /** `learned`: from closes. `hint`: announced by the peer. `configured`: nothing shortens what is configured. */
+  readonly source: "configured" | "hint" | "learned";
+  /** How sure what was learned is, from 0 to 1. */
+  readonly confidence: number | undefined;
+  /** The closes that what was learned stands on. */
+  readonly closes: number | undefined;
+}
 
 /** Connections of one side of a hop. `undefined` is what nobody knows; `Infinity` is no limit. */
 export interface Side {
@@ -16,6 +27,10 @@ export interface Side {
   readonly maxAgeMs: number;
   /** Silence before the first TCP keepalive probe; `Infinity`: none is sent. */
   readonly tcpKeepAliveMs: number;
+  /** Where {@link idleMs} comes from, at a running sidecar; `undefined`: from a preset, a file or the command line. */
+  readonly idleEvidence: Evidence | undefined;
+  /** What else is known, a line each. */
+  readonly notes: readonly string[];
 }
 
 /** The side on which requests come in. */
@@ -24,8 +39,12 @@ export interface Downstream extends Side {
   readonly announcedMs: number | undefined;
   /** Whether the last response on a connection says `Connection: close` when a limit of requests or age ends it. */
   readonly announcesEnd: boolean;
+  /** The same of age alone; `undefined`: as {@link announcesEnd}. */
+  readonly announcesAge: boolean | undefined;
   /** Whether {@link idleMs} is only how long it was watched: the limit is there or above. */
   readonly isAtLeast: boolean;
+  /** Of the last idle connections that ended, how many were closed by this side; `undefined`: nobody counted. */
+  readonly closedHere: { readonly count: number; readonly of: number } | undefined;
 }
 
 /** The side on which requests go out. */
@@ -69,6 +88,17 @@ export interface BoundedTemplate {
 /** The settings of a product. */
 export type Templates = Readonly<Partial<Record<Setting, Template>>>;
 
+/** What is measured of the requests that a hop sends on. */
+export interface Measured {
+  /** `undefined`: too few were seen. */
+  readonly requestsPerSecond: number | undefined;
+  readonly connections: number;
+  /** `undefined`: not measured. */
+  readonly rttMs: number | undefined;
+  /** The hop that receives them, as it was seen. */
+  readonly receiver: Downstream;
+}
+
 /** Something that speaks HTTP. */
 export interface HttpHop {
   readonly kind: "http";
@@ -89,6 +119,8 @@ export interface HttpHop {
   readonly settings: Templates;
   /** What a user sees when it sends a request into a close. */
   readonly symptom: string | undefined;
+  /** What it has measured of its upstream side; only of one that runs. */
+  readonly measured: Measured | undefined;
 }
 
 /** Something on the way that follows TCP connections, and forgets those that are silent. */
@@ -113,10 +145,12 @@ export interface Link {
   readonly after: HttpHop;
   /** What {@link before} sends on; `undefined`: it does not say. */
   readonly upstream: Upstream | undefined;
-  /** What {@link after} takes; `undefined`: it does not say. */
+  /** What {@link after} takes, as {@link before} has measured it if it has; `undefined`: it does not say. */
   readonly downstream: Downstream | undefined;
   readonly devices: readonly Device[];
   readonly rttMs: number | undefined;
+  /** What is said of {@link after} and was measured to be different, a line each. */
+  readonly doubts: readonly string[];
 }
 
 /**
@@ -134,14 +168,52 @@ export function linksOf(chain: readonly Hop[], rttMs: number | undefined): Link[
       continue;
     }
     if (before !== undefined) {
-      const { upstream } = before;
-      const { downstream } = hop;
-      links.push({ index: links.length, before, after: hop, upstream, downstream, devices, rttMs: hop.rttMs ?? rttMs });
+      const { upstream, measured } = before;
+      const downstream = measured === undefined ? hop.downstream : asMeasured(hop.downstream, measured.receiver);
+      links.push({
+        index: links.length,
+        before,
+        after: hop,
+        upstream,
+        downstream,
+        devices,
+        rttMs: hop.rttMs ?? measured?.rttMs ?? rttMs,
+        doubts: doubtsOf(before, hop.downstream, downstream),
+      });
     }
     before = hop;
     devices = [];
   }
   return links;
+}
+
+/** What was measured outranks what is said. */
+function asMeasured(said: Downstream | undefined, seen: Downstream): Downstream {
+  if (said === undefined) return seen;
+  const isKnown = seen.idleMs !== undefined && (!seen.isAtLeast || seen.idleMs > (said.idleMs ?? 0));
+  return {
+    ...said,
+    keepAlive: said.keepAlive && seen.keepAlive,
+    ...(isKnown && { idleMs: seen.idleMs, isAtLeast: seen.isAtLeast, idleEvidence: seen.idleEvidence }),
+    announcedMs: seen.announcedMs ?? said.announcedMs,
+    ...(Number.isFinite(seen.maxRequests) && { maxRequests: seen.maxRequests, announcesEnd: seen.announcesEnd }),
+    ...(Number.isFinite(seen.maxAgeMs) && { maxAgeMs: seen.maxAgeMs, announcesAge: seen.announcesAge }),
+    notes: [...said.notes, ...seen.notes.filter((note) => !said.notes.includes(note))],
+  };
+}
+
+/** Limits further apart than this are not the same one. */
+const SAME = 1.25;
+
+function doubtsOf(before: HttpHop, said: Downstream | undefined, seen: Downstream | undefined): string[] {
+  const saidMs = said?.idleMs;
+  const seenMs = seen?.idleMs;
+  if (saidMs === undefined || seenMs === undefined || saidMs === seenMs) return [];
+  if (Math.max(saidMs, seenMs) <= SAME * Math.min(saidMs, seenMs)) return [];
+  const how = seen?.isAtLeast === true ? "open after" : "closed after";
+  return [
+    `whether it keeps idle connections ${shown(saidMs)}, as is said here: ${before.name} saw them ${how} ${shown(seenMs)}`,
+  ];
 }
 
 /** Whether connections of the link are kept by both ends, as far as anybody knows. */

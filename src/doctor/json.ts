@@ -21,7 +21,7 @@ export interface DoctorDocument {
     readonly findings: readonly Finding[];
     readonly unknown: readonly Unknown[];
   }[];
-  /** Of the running sidecars that were asked. */
+  /** What the running sidecars that were asked know of every origin. */
   readonly pools: readonly PoolSize[];
 }
 
@@ -38,7 +38,7 @@ export function doctorDocument(diagnoses: readonly Diagnosis[], pools: readonly 
 function hopJson(hop: Hop): unknown {
   const { kind, name, product } = hop;
   if (hop.kind === "device") return { kind, name, product, forgetsMs: hop.forgetsMs, resets: hop.resets };
-  const { downstream, upstream, drainMs = null, deregistrationMs = null, rttMs = null, tls } = hop;
+  const { downstream, upstream, drainMs = null, deregistrationMs = null, rttMs = null, tls, measured } = hop;
   return {
     kind,
     name,
@@ -49,6 +49,14 @@ function hopJson(hop: Hop): unknown {
     deregistrationMs,
     rttMs,
     tls,
+    measured:
+      measured === undefined
+        ? null
+        : {
+            requestsPerSecond: measured.requestsPerSecond ?? null,
+            connections: measured.connections,
+            rttMs: measured.rttMs ?? null,
+          },
   };
 }
 

@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { shown } from "./finding.ts";
+
 import type { Side } from "./hop.ts";
 import type { Preset } from "./preset.ts";
+import { shown } from "./shown.ts";
 
 /** What a preset does with incoming connections, or with those that it follows; empty when it has none. */
 export function incomingText({ device, downstream }: Preset): string {

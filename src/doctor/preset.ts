@@ -33,11 +33,14 @@ const SIDE: Side = {
   maxRequests: Number.POSITIVE_INFINITY,
   maxAgeMs: Number.POSITIVE_INFINITY,
   tcpKeepAliveMs: Number.POSITIVE_INFINITY,
+  idleEvidence: undefined,
+  notes: [],
 };
 
 /** A downstream side with what is not said filled in. */
 export function downstreamOf(side: Partial<Downstream>): Downstream {
-  return { ...SIDE, announcedMs: undefined, announcesEnd: true, isAtLeast: false, ...side };
+  const nothingSeen = { announcesAge: undefined, isAtLeast: false, closedHere: undefined };
+  return { ...SIDE, announcedMs: undefined, announcesEnd: true, ...nothingSeen, ...side };
 }
 
 /** An upstream side with what is not said filled in. */
@@ -60,5 +63,6 @@ export function hopOf({ name, downstream, upstream, device, deregistrationMs, se
     tls: false,
     settings,
     symptom,
+    measured: undefined,
   };
 }

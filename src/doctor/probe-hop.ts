@@ -37,5 +37,6 @@ export function probedHop({ url, keepAlive, hint, idle, requests }: ProbeResult)
       downstreamKeepAlive: "keep-alive: on",
     },
     symptom: undefined,
+    measured: undefined,
   };
 }

@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { finding, fix, type Judgement, type Rule, SOUND, shown } from "./finding.ts";
+import { finding, fix, type Judgement, type Rule, SOUND } from "./finding.ts";
 import { isKept, type Link } from "./hop.ts";
+import { shown } from "./shown.ts";
 
 /** What opening connections may cost each request, on average. */
 const MOST_COST_MS = 5;

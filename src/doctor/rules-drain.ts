@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { finding, fix, type Judgement, type Rule, SOUND, shown } from "./finding.ts";
+import { finding, fix, type Judgement, type Rule, SOUND } from "./finding.ts";
 import type { Link } from "./hop.ts";
+import { shown } from "./shown.ts";
 
 function judge(link: Link): Judgement {
   const { before, after } = link;

@@ -4,8 +4,10 @@
  * @module
  */
 import { racesText } from "./expectation.ts";
-import { type Circumstances, finding, fix, type Judgement, type Rule, SOUND, shown, unknown } from "./finding.ts";
-import { effectiveIdleMs, isKept, type Link, type Upstream } from "./hop.ts";
+import { type Circumstances, finding, fix, type Judgement, type Rule, SOUND, unknown } from "./finding.ts";
+import { type Downstream, effectiveIdleMs, isKept, type Link, type Side, type Upstream } from "./hop.ts";
+import { isOutlived } from "./running.ts";
+import { shown } from "./shown.ts";
 
 /** What timers of both ends may be apart, besides the way. */
 const TIMERS_MS = 50;
@@ -19,7 +21,9 @@ function judge(link: Link, circumstances: Circumstances): Judgement {
   if (!isKept(link)) return SOUND;
   // Nobody waits for a limit that is not there.
   if (downstream?.idleMs === Number.POSITIVE_INFINITY) return SOUND;
+  const outlived = downstream !== undefined && isOutlived(downstream) ? judgeOutlived(link, downstream) : undefined;
   if (upstream === undefined || upstream.idleMs === undefined) {
+    if (outlived !== undefined) return outlived;
     return unknown(before, "how long it keeps idle connections to the next hop");
   }
   if (downstream === undefined || downstream.idleMs === undefined) {
@@ -28,13 +32,15 @@ function judge(link: Link, circumstances: Circumstances): Judgement {
   const theirs = effectiveIdleMs(link)!;
   const limitMs = downstream.idleMs;
   const apartMs = 2 * (rttMs ?? NEAR_MS) + TIMERS_MS;
-  if (theirs + apartMs <= limitMs) return SOUND;
+  // Who has learned the limit has measured how far to stay below it.
+  const isFollowed = isLearned(upstream) && isLearned(downstream);
+  if (theirs + (isFollowed ? 0 : apartMs) <= limitMs) return outlived ?? SOUND;
   if (downstream.isAtLeast) {
-    const what = `how long it keeps idle connections beyond ${shown(limitMs)}; probe it with a longer --max-wait`;
+    const what = `how long it keeps idle connections beyond ${shown(limitMs)}; measure it with holdfast probe and a longer --max-wait`;
     return unknown(after, what);
   }
   const isHinted = theirs < upstream.idleMs;
-  const lowered = limitMs - Math.max(apartMs, Math.min(MOST_APART_MS, limitMs / 5));
+  const lowered = lower(limitMs, apartMs);
   return finding(link, {
     rule: "idle-order",
     wrong: wrongText(link, theirs, limitMs, isHinted),
@@ -45,6 +51,34 @@ function judge(link: Link, circumstances: Circumstances): Judgement {
       ...fix(before, "upstreamIdle", lowered),
     ],
   });
+}
+
+function isLearned({ idleEvidence }: Side): boolean {
+  return idleEvidence?.source === "learned";
+}
+
+/** Callers were seen to keep connections longer than they are kept here, whatever is said of them. */
+function judgeOutlived(link: Link, { idleMs, closedHere }: Downstream): Judgement {
+  const { before, after } = link;
+  const { count, of } = closedHere!;
+  const template = after.settings.downstreamIdle;
+  const setting = typeof template === "string" ? template.replace("{d}", "…") : undefined;
+  return finding(link, {
+    rule: "idle-order",
+    wrong: `idle connections from ${before.name} outlast the ${shown(idleMs)} after which ${after.name} closes them: of the last ${of} that ended, it closed ${count} itself`,
+    symptom: before.symptom ?? "a reset or an empty response for requests that are not repeated",
+    often: "each of these closes can meet a request, where one comes within a round trip of it",
+    fixes: [
+      ...(setting === undefined
+        ? []
+        : [{ hop: after.name, setting: `${setting}, above the idle limit of ${before.name}` }]),
+      ...fix(before, "upstreamIdle", idleMs === undefined ? Number.POSITIVE_INFINITY : lower(idleMs, 0)),
+    ],
+  });
+}
+
+function lower(limitMs: number, apartMs: number): number {
+  return limitMs - Math.max(apartMs, Math.min(MOST_APART_MS, limitMs / 5));
 }
 
 /** A limit that is far enough above. */

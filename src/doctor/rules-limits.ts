@@ -3,8 +3,9 @@
  *
  * @module
  */
-import { type Fix, finding, fix, type Judgement, type Rule, SOUND, shown } from "./finding.ts";
+import { type Fix, finding, fix, type Judgement, type Rule, SOUND } from "./finding.ts";
 import { isKept, type Link } from "./hop.ts";
+import { shown } from "./shown.ts";
 
 const NO_WORD = "a reset or an empty response for the request that is just being sent; POSTs are not repeated";
 
@@ -29,7 +30,8 @@ function judgeRequests(link: Link): Judgement {
 
 function judgeAge(link: Link): Judgement {
   const { before, after, upstream, downstream } = link;
-  if (!isKept(link) || upstream === undefined || downstream === undefined || downstream.announcesEnd) return SOUND;
+  if (!isKept(link) || upstream === undefined || downstream === undefined) return SOUND;
+  if (downstream.announcesAge ?? downstream.announcesEnd) return SOUND;
   if (downstream.maxAgeMs === Number.POSITIVE_INFINITY || upstream.maxAgeMs < downstream.maxAgeMs) return SOUND;
   return finding(link, {
     rule: "max-age",

@@ -4,8 +4,9 @@
  * @module
  */
 import { lossesText } from "./expectation.ts";
-import { type Circumstances, finding, fix, type Judgement, type Rule, SOUND, shown } from "./finding.ts";
+import { type Circumstances, finding, fix, type Judgement, type Rule, SOUND } from "./finding.ts";
 import { type Device, effectiveIdleMs, isKept, type Link } from "./hop.ts";
+import { shown } from "./shown.ts";
 
 /** How long the ends keep an idle connection, at most. */
 function longestIdleMs(link: Link): number {

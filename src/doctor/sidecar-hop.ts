@@ -9,6 +9,16 @@ import type { Direction } from "../plugin/api.ts";
 import { DOWNSTREAM_IDLE_TIMEOUT_MS, UPSTREAM_IDLE_TIMEOUT_MS } from "../proxy/direction.ts";
 import type { Downstream, HttpHop, Templates, Upstream } from "./hop.ts";
 import { downstreamOf, hopOf, upstreamOf } from "./preset.ts";
+import {
+  type CallerState,
+  callerNotes,
+  leaves,
+  measuredHop,
+  measuredOf,
+  msOf,
+  type OriginState,
+  upstreamNotes,
+} from "./running.ts";
 
 /** One value of a configuration. */
 export interface Value {
@@ -16,13 +26,15 @@ export interface Value {
   readonly value: unknown;
 }
 
-/** What is read of an origin in `GET /origins`. */
-export interface OriginState {
-  readonly direction: string;
-  readonly origin: string;
-  readonly backend: string | null;
-  readonly learned: { readonly idle: { readonly leaveAfterMs: number } | null };
+/** What one that runs says besides its configuration. */
+export interface Seen {
+  readonly origins: readonly OriginState[];
+  readonly callers: readonly CallerState[];
 }
+
+const NOTHING_SEEN: Seen = { origins: [], callers: [] };
+/** How much earlier than announced a connection is left, where idle-timeout does not say. */
+const HINT_MARGIN_MS = 5000;
 
 /** A direction of a sidecar, with one of its upstreams. */
 export interface SidecarRoute {
@@ -31,15 +43,22 @@ export interface SidecarRoute {
   readonly upstream: string;
 }
 
+/** Whether an origin is where a way leads. */
+function isOf({ direction, backend, origin }: OriginState, route: SidecarRoute): boolean {
+  if (direction !== route.direction) return false;
+  if (backend !== null) return backend === route.upstream;
+  return URL.parse(origin)?.href === URL.parse(route.upstream)?.href;
+}
+
 /** A sidecar's configuration, for looking up. */
 export class SidecarValues {
   readonly #values: ReadonlyMap<string, unknown>;
-  readonly #origins: readonly OriginState[];
+  readonly #seen: Seen;
 
-  /** @param origins - what one that runs knows of whom it calls */
-  constructor(values: readonly Value[], origins: readonly OriginState[] = []) {
+  /** @param seen - what one that runs has seen of whom it calls, and of who calls it */
+  constructor(values: readonly Value[], seen: Seen = NOTHING_SEEN) {
     this.#values = new Map(values.map(({ key, value }) => [key, value]));
-    this.#origins = origins;
+    this.#seen = seen;
   }
 
   /** Name of the service. */
@@ -47,7 +66,7 @@ export class SidecarValues {
     return this.#text("service") ?? "service";
   }
 
-  /** Every way through the sidecar: inbound first, then each upstream of a route once. */
+  /** Every way through the sidecar: inbound first, then each upstream once, also those that no route names. */
   get routes(): SidecarRoute[] {
     const found = new Map<string, SidecarRoute>();
     for (const [key, value] of this.#values) {
@@ -60,32 +79,61 @@ export class SidecarValues {
       if (direction !== undefined && typeof value === "string")
         found.set(`${direction} ${value}`, { direction, upstream: value });
     }
+    for (const origin of this.#seen.origins) {
+      const { direction, backend, origin: url } = origin;
+      if (direction !== "inbound" && direction !== "outbound") continue;
+      if ([...found.values()].some((route) => isOf(origin, route))) continue;
+      const upstream = backend ?? url;
+      found.set(`${direction} ${upstream}`, { direction, upstream });
+    }
     return [...found.values()].sort((one, other) => one.direction.localeCompare(other.direction));
   }
 
-  /** What stands in front of inbound, if the configuration says. */
-  get loadBalancer(): HttpHop | undefined {
-    const idleMs = this.#ms("inbound.loadBalancer.idleTimeout");
-    if (idleMs === undefined) return undefined;
-    const name = this.#text("inbound.loadBalancer.name") ?? "load balancer";
+  /** Who calls, as far as the configuration says or the sidecar has seen. */
+  before(direction: Direction): HttpHop | undefined {
+    const saidMs = direction === "inbound" ? this.#ms("inbound.loadBalancer.idleTimeout") : undefined;
+    const callers = this.#callers(direction);
+    const seenMs = callers?.idle === null || callers === undefined ? undefined : msOf(callers.idle.timeoutMs);
+    if (saidMs === undefined && (callers === undefined || callers.closedByUs.of === 0)) return undefined;
+    // What was seen is the shortest of all who call, which need not be the load balancer.
+    const idleMs = saidMs === undefined ? seenMs : Math.max(saidMs, seenMs ?? 0);
+    const name =
+      saidMs === undefined
+        ? direction === "inbound"
+          ? "callers"
+          : this.service
+        : (this.#text("inbound.loadBalancer.name") ?? "load balancer");
     const hop = hopOf({ name, title: name, sources: [], upstream: { idleMs }, settings: {} });
     return hop.kind === "http" ? hop : undefined;
   }
 
+  /** Where a way leads, as far as the sidecar has seen. */
+  behind(route: SidecarRoute): HttpHop {
+    const name = route.upstream;
+    const origin = this.#origin(route);
+    if (origin !== undefined) return measuredHop(name, origin);
+    const hop = hopOf({ name, title: name, sources: [], downstream: {}, settings: {} });
+    if (hop.kind !== "http") throw new TypeError("an origin speaks HTTP");
+    return hop;
+  }
+
   /** The sidecar as a hop. */
-  hop({ direction, upstream }: SidecarRoute): HttpHop {
+  hop(route: SidecarRoute): HttpHop {
+    const { direction, upstream } = route;
+    const origin = this.#origin(route);
     return {
       kind: "http",
       name: `holdfast (${this.service}, ${direction})`,
       product: "holdfast",
       downstream: this.#downstream(direction),
-      upstream: this.#upstream(direction, upstream),
+      upstream: this.#upstream(route),
       drainMs: this.#ms("drain.deadline"),
       deregistrationMs: undefined,
       rttMs: undefined,
       tls: false,
       settings: this.#settings(upstream),
       symptom: "502 with HF_UPSTREAM_CLOSED for requests that must not be repeated; the others are sent again",
+      measured: origin === undefined ? undefined : measuredOf(origin),
     };
   }
 
@@ -94,6 +142,7 @@ export class SidecarValues {
     const idle = this.#plugin("idle-timeout", direction);
     const idleMs = this.#ms(`${idle}.downstream`) ?? DOWNSTREAM_IDLE_TIMEOUT_MS;
     const announces = this.#values.get(`${keepAlive}.downstream.advertise`) === true;
+    const callers = this.#callers(direction);
     return downstreamOf({
       keepAlive: this.#values.get(`${keepAlive}.downstream.enabled`) !== false,
       idleMs,
@@ -102,35 +151,39 @@ export class SidecarValues {
       maxRequests: this.#most(`${keepAlive}.downstream.maxRequests`),
       maxAgeMs: this.#ms(`${keepAlive}.downstream.maxAge`) ?? Number.POSITIVE_INFINITY,
       tcpKeepAliveMs: this.#tcpKeepAliveMs(direction, "downstream", ""),
+      closedHere: callers?.closedByUs,
+      notes: callers === undefined ? [] : callerNotes(callers),
     });
   }
 
-  #upstream(direction: Direction, upstream: string): Upstream {
+  #upstream(route: SidecarRoute): Upstream {
+    const { direction, upstream } = route;
     const keepAlive = this.#plugin("keep-alive", direction);
     const idle = this.#plugin("idle-timeout", direction);
     const ownMs = this.#ms(`${idle}.upstream`) ?? UPSTREAM_IDLE_TIMEOUT_MS;
+    const configuredMs = idle === undefined ? ownMs : (this.#ms(`backends.${upstream}.keepaliveTime`) ?? ownMs);
+    const origin = this.#origin(route);
+    const seen = origin === undefined ? undefined : leaves(origin, this.#values.get(`${idle}.learn`) !== false);
     return upstreamOf({
       keepAlive: this.#values.get(`${keepAlive}.upstream.enabled`) !== false,
-      idleMs: Math.min(
-        idle === undefined ? ownMs : (this.#ms(`backends.${upstream}.keepaliveTime`) ?? ownMs),
-        this.#values.get(`${idle}.learn`) === false ? Number.POSITIVE_INFINITY : this.#learnedMs(direction, upstream),
-      ),
+      idleMs: Math.min(configuredMs, seen?.idleMs ?? Number.POSITIVE_INFINITY),
+      idleEvidence: seen?.evidence,
+      notes: origin === undefined ? [] : upstreamNotes(origin, seen?.evidence, configuredMs),
       maxRequests: this.#most(`${keepAlive}.upstream.maxRequests`),
       maxAgeMs: this.#ms(`${keepAlive}.upstream.maxAge`) ?? Number.POSITIVE_INFINITY,
       tcpKeepAliveMs: this.#tcpKeepAliveMs(direction, "upstream", upstream),
-      readsHint: idle !== undefined,
-      hintMarginMs: this.#ms(`${idle}.margin`) ?? 5000,
+      // What an open connection was told is in its limit already.
+      readsHint: idle !== undefined && (origin === undefined || origin.idleLimit === null),
+      hintMarginMs: this.#ms(`${idle}.margin`) ?? HINT_MARGIN_MS,
     });
   }
 
-  /** When idle connections are left because of what was learned; `Infinity` when nothing was. */
-  #learnedMs(direction: Direction, upstream: string): number {
-    const origin = this.#origins.find((each) => {
-      if (each.direction !== direction) return false;
-      if (each.backend !== null) return each.backend === upstream;
-      return URL.parse(each.origin)?.href === URL.parse(upstream)?.href;
-    });
-    return origin?.learned.idle?.leaveAfterMs ?? Number.POSITIVE_INFINITY;
+  #origin(route: SidecarRoute): OriginState | undefined {
+    return this.#seen.origins.find((each) => isOf(each, route));
+  }
+
+  #callers(direction: Direction): CallerState | undefined {
+    return this.#seen.callers.find((each) => each.direction === direction);
   }
 
   #tcpKeepAliveMs(direction: Direction, side: "downstream" | "upstream", upstream: string): number {

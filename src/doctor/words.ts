@@ -49,7 +49,7 @@ function up(hop: HttpHop, change: Partial<NonNullable<HttpHop["upstream"]>>): Pi
 
 const SIDE_KEYS: Readonly<Record<string, (value: string) => Partial<Side>>> = {
   keepalive: (value) => ({ keepAlive: yes(value) }),
-  idle: (value) => ({ idleMs: parseDuration(value) }),
+  idle: (value) => ({ idleMs: parseDuration(value), idleEvidence: undefined }),
   max: (value) => ({ maxRequests: number(value) }),
   age: (value) => ({ maxAgeMs: parseDuration(value) }),
   "tcp-keepalive": (value) => ({ tcpKeepAliveMs: parseDuration(value) }),
@@ -101,17 +101,21 @@ export function override(hop: Hop, overrides: ReadonlyMap<string, string>): Hop 
     changed =
       changed.kind === "device"
         ? apply(changed, DEVICE_KEYS, key, value)
-        : followHint(apply(changed, HTTP_KEYS, key, value), key, overrides);
+        : followIdle(apply(changed, HTTP_KEYS, key, value), key, overrides);
   }
   return changed;
 }
 
-/** A server that announces its limit announces the new one, unless something else is said. */
-function followHint(hop: HttpHop, key: string, overrides: ReadonlyMap<string, string>): HttpHop {
-  const isIdle = key === "idle" || key === "downstream.idle";
+/**
+ * A limit of incoming connections that is set apart: what was counted under the old one says nothing of it, and who
+ * announces its limit announces the new one, unless something else is said.
+ */
+function followIdle(hop: HttpHop, key: string, overrides: ReadonlyMap<string, string>): HttpHop {
   const { downstream } = hop;
-  if (!isIdle || overrides.has("hint") || downstream?.announcedMs === undefined) return hop;
-  return { ...hop, ...down(hop, { announcedMs: downstream.idleMs }) };
+  if (downstream === undefined || (key !== "idle" && key !== "downstream.idle")) return hop;
+  const isFollowed = downstream.announcedMs !== undefined && !overrides.has("hint");
+  const announcedMs = isFollowed ? downstream.idleMs : downstream.announcedMs;
+  return { ...hop, ...down(hop, { announcedMs, closedHere: undefined }) };
 }
 
 function apply<T extends Hop>(

@@ -85,6 +85,8 @@ test("a sidecar is read by its plugins, directions and backends", async (t) => {
     tcpKeepAliveMs: 60_000,
     readsHint: false,
     hintMarginMs: 5000,
+    idleEvidence: null,
+    notes: [],
   });
   assert.equal(inbound![1]!["drainMs"], 30_000);
   assert.deepEqual(outbound![0]!["upstream"], {
@@ -95,6 +97,8 @@ test("a sidecar is read by its plugins, directions and backends", async (t) => {
     tcpKeepAliveMs: 30_000,
     readsHint: true,
     hintMarginMs: 5000,
+    idleEvidence: null,
+    notes: [],
   });
   const [chosen] = await hops("node", `${file}:direction=outbound`, "nginx");
   assert.equal(chosen![1]!["name"], "holdfast (orders, outbound)");
@@ -156,6 +160,18 @@ test("what a running sidecar has learned holds, whatever is configured", async (
   }
   const { code, stdout } = await holdfast(t, chain).ended();
   assert.equal(code, 0, stdout);
+  assert.match(stdout, /\n {4}│ {3}that is learned, [\d.]+ % sure from 3 closes; configured 50s\n/);
+  assert.match(
+    stdout,
+    /not known: node: whether it keeps idle connections 30s, as is said here: holdfast .* closed after 1\d\dms/,
+  );
+  // By itself it knows what is behind it.
+  const alone = await holdfast(t, ["doctor", `admin=${sidecar.admin}`, "--json"]).ended();
+  assert.equal(alone.code, 0, alone.stdout);
+  const { chains, pools } = JSON.parse(alone.stdout) as DoctorDocument;
+  const [, behind] = chains[0]!.hops.slice(-2) as { readonly downstream: { readonly idleMs: number } }[];
+  assert.ok(behind!.downstream.idleMs > 100 && behind!.downstream.idleMs < 200, alone.stdout);
+  assert.equal(pools[0]!.learned.idle?.closes, 3);
 });
 
 test("a running sidecar says how many connections it should keep", async (t) => {
@@ -244,6 +260,10 @@ test("a chain that cannot be read ends with 2", async (t) => {
     [["aws-lab", "node"], /^holdfast: aws-lab: there is no preset "aws-lab"; did you mean aws-alb\?\n$/],
     [["node", "node", "--rtt", "fast"], /must be a duration/],
     [["node", "admin=http://127.0.0.1:1"], /admin=http:\/\/127\.0\.0\.1:1: no configuration from there/],
+    [
+      ["node", "admin=127.0.0.1:15000"],
+      /admin=127\.0\.0\.1:15000: must be a URL such as "http:\/\/127\.0\.0\.1:15000"/,
+    ],
     [["node", "probe=http://127.0.0.1:1"], /refused the connection/],
     [["node", path.join(folderWith(t, { "bad.json": { service: 5 } }), "bad.json")], /service: 5 is not valid/],
   ];

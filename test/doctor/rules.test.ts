@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { leaveAfter as pluginLeaveAfter } from "../../plugins/idle-timeout.ts";
 import { RULES } from "../../src/doctor/diagnose.ts";
 import { lossesPerDay, mostRacesPerDay, racesPerDay } from "../../src/doctor/expectation.ts";
-import { type Circumstances, fix, type Judgement, type Rule, shown } from "../../src/doctor/finding.ts";
+import { type Circumstances, fix, type Judgement, type Rule } from "../../src/doctor/finding.ts";
 import { type Device, type Hop, type HttpHop, leaveAfter, linksOf, type Setting } from "../../src/doctor/hop.ts";
 import { hopOf } from "../../src/doctor/preset.ts";
 import { PRESETS } from "../../src/doctor/presets.ts";
@@ -13,6 +13,7 @@ import { drainBelowDeregistration } from "../../src/doctor/rules-drain.ts";
 import { idleOrder } from "../../src/doctor/rules-idle.ts";
 import { maxAge, maxRequests } from "../../src/doctor/rules-limits.ts";
 import { pathForgets, tcpKeepaliveTooLate } from "../../src/doctor/rules-path.ts";
+import { shown } from "../../src/doctor/shown.ts";
 import { override, parseWord } from "../../src/doctor/words.ts";
 
 const NOBODY_SAID: Circumstances = { requestsPerSecond: undefined, connections: 10 };

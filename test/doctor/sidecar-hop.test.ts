@@ -1,19 +1,15 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
 import { SidecarValues } from "../../src/doctor/sidecar-hop.ts";
+import { originState } from "./origin-state.ts";
 
-const LEARNED = {
-  direction: "inbound",
-  origin: "http://127.0.0.1:8080",
-  backend: null,
-  learned: { idle: { leaveAfterMs: 4900 } },
-};
+const LEARNED = originState({ learned: { idle: { timeoutMs: 5000, leaveAfterMs: 4900, confidence: 1, closes: 9 } } });
 
 function upstreamIdleMs(plugins: readonly (readonly [key: string, value: unknown])[]): number | undefined {
   const values = [["inbound.upstream", "http://127.0.0.1:8080"] as const, ...plugins];
   const sidecar = new SidecarValues(
     values.map(([key, value]) => ({ key, value })),
-    [LEARNED],
+    { origins: [LEARNED], callers: [] },
   );
   return sidecar.hop(sidecar.routes[0]!).upstream?.idleMs;
 }
