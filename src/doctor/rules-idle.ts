@@ -6,7 +6,7 @@
 import { racesText } from "./expectation.ts";
 import { type Circumstances, finding, fix, type Judgement, type Rule, SOUND, unknown } from "./finding.ts";
 import { type Downstream, effectiveIdleMs, isKept, type Link, type Side, type Upstream } from "./hop.ts";
-import { isOutlived } from "./running.ts";
+import { isOutlasting, isOutlived } from "./running.ts";
 import { shown } from "./shown.ts";
 
 /** What timers of both ends may be apart, besides the way. */
@@ -24,6 +24,7 @@ function judge(link: Link, circumstances: Circumstances): Judgement {
   const outlived = downstream !== undefined && isOutlived(downstream) ? judgeOutlived(link, downstream) : undefined;
   if (upstream === undefined || upstream.idleMs === undefined) {
     if (outlived !== undefined) return outlived;
+    if (downstream !== undefined && isOutlasting(downstream)) return SOUND;
     return unknown(before, "how long it keeps idle connections to the next hop");
   }
   if (downstream === undefined || downstream.idleMs === undefined) {

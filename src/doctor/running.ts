@@ -61,6 +61,8 @@ export interface CallerState {
 const DIFFERENT = 1.1;
 /** So many of the last idle connections closed by us, and callers keep connections longer than we do. */
 const MANY_CLOSED_BY_US = 10;
+/** Of so many, it tells something that most were not. */
+const MANY_ENDED = 20;
 
 /** A number of milliseconds. */
 export function msOf(value: Ms): number {
@@ -176,6 +178,11 @@ export function callerNotes({ idle, closedByUs }: CallerState): string[] {
 /** Whether callers are seen to keep idle connections longer than the sidecar. */
 export function isOutlived({ closedHere }: Downstream): boolean {
   return closedHere !== undefined && closedHere.count >= MANY_CLOSED_BY_US;
+}
+
+/** Whether callers are seen to close idle connections before the sidecar does. */
+export function isOutlasting({ closedHere }: Downstream): boolean {
+  return closedHere !== undefined && closedHere.of >= MANY_ENDED && closedHere.count < MANY_CLOSED_BY_US;
 }
 
 /** "99.8 % sure from 8 closes". */

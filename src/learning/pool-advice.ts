@@ -15,6 +15,9 @@ const IDLE_BYTES = {
   https: { here: 54 * 1024, there: 66 * 1024 },
 } as const;
 
+/** Share of exchanges that is told of when no number of kept connections would serve them. */
+const WORTH_TELLING = 0.005;
+
 /** `poolSize` of an origin in `GET /origins`. */
 export interface PoolSizeBody {
   /** Idle connections that are kept now at most; `Infinity`: all. */
@@ -77,10 +80,13 @@ export function poolSizeBody(scheme: "http" | "https", idleKept: number, advice:
 /** The same in a line for people. */
 export function poolSizeText({ idleKept, advice }: PoolSizeBody): string {
   if (advice === null) return "too little was seen to say how many idle connections suffice";
-  const { enough, reusedShare, arrivalsPerSecond, exchangeMs, oneMore } = advice;
+  const { enough, reusedShare, unavoidableShare, arrivalsPerSecond, exchangeMs, oneMore } = advice;
   const kept = Number.isFinite(idleKept) ? `at most ${idleKept} are kept now` : "all are kept now";
   const suffices = enough === 1 ? "1 idle connection suffices" : `${enough} idle connections suffice`;
-  const share = `${short(reusedShare * 100)} % of ${short(arrivalsPerSecond)} requests/s of ${short(exchangeMs)} ms reuse one`;
+  const never =
+    unavoidableShare < WORTH_TELLING ? "" : `, ${short(unavoidableShare * 100)} % find none however many are kept`;
+  const busy = `${short(advice.meanBusy)} in use on average, ${advice.peakBusy} at most`;
+  const share = `${short(reusedShare * 100)} % of ${short(arrivalsPerSecond)} requests/s of ${short(exchangeMs)} ms (${busy}) reuse one${never}`;
   const cost = `one more would cost ${kib(oneMore.bytesHere)} here and about ${kib(oneMore.bytesThere)} there`;
   const waiting =
     oneMore.savesMsPerSecond === null ? "" : `, ${short(oneMore.savesMsPerSecond)} ms of waiting a second`;

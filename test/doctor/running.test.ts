@@ -221,6 +221,11 @@ test("callers that outlast the sidecar are a fault, whatever is said of them", a
   );
   // Said to be sound, and seen to be.
   assert.deepEqual((await one(["aws-alb:deregistration=1s", "admin=x"], { callers: [callers(9)] })).findings, []);
+  // Nobody knows how long they keep them, but that they close first.
+  const first = await one(["admin=x"], { callers: [callers(0)], origins: [originState({ learned: { idle: IDLE } })] });
+  assert.deepEqual([...first.findings, ...first.unknown], []);
+  const few = await one(["admin=x"], { callers: [{ ...callers(0), closedByUs: { count: 0, of: 3 } }] });
+  assert.match(few.unknown[0]!.what, /how long it keeps idle connections to the next hop/);
   // Another limit is another question.
   const raised = ["aws-alb:deregistration=1s", "admin=x:downstream.idle=120s"];
   assert.deepEqual((await one(raised, { callers: [callers(12)] })).findings, []);

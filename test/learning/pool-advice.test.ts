@@ -25,9 +25,15 @@ test("says what suffices, and what one more connection costs and saves", () => {
   });
   assert.equal(
     poolSizeText(body),
-    "12 idle connections suffice (all are kept now): 99.7 % of 123 requests/s of 50 ms reuse one; one more would cost 54 KiB here and about 66 KiB there, and save 0.184 handshakes/s, 7.36 ms of waiting a second",
+    "12 idle connections suffice (all are kept now): 99.7 % of 123 requests/s of 50 ms (6.17 in use on average, 19 at most) reuse one; one more would cost 54 KiB here and about 66 KiB there, and save 0.184 handshakes/s, 7.36 ms of waiting a second",
   );
   assert.match(poolSizeText(poolSizeBody("http", 8, ADVICE)), /\(at most 8 are kept now\).* cost 8 KiB here/);
+  // The peer ends connections, or requests are further apart than it keeps them.
+  const rotating = { ...ADVICE, unavoidableShare: 0.1422 };
+  assert.match(
+    poolSizeText(poolSizeBody("http", 8, rotating)),
+    / reuse one, 14\.2 % find none however many are kept; one/,
+  );
 });
 
 test("says what it does not know", () => {
