@@ -24,6 +24,7 @@ import { parsePeer } from "../probe/peer.ts";
 import { probe } from "../probe/probe.ts";
 import type { ProbeResult } from "../probe/result.ts";
 import type { ExitCode } from "./main.ts";
+import { readAuthorities } from "./probe.ts";
 
 /** What the command was asked for. */
 export interface DoctorCommand {
@@ -33,6 +34,8 @@ export interface DoctorCommand {
   readonly connections: number | undefined;
   /** For hops that are probed. */
   readonly maxWaitMs: number;
+  /** For hops that are probed: path of a PEM file. */
+  readonly ca: string | undefined;
   readonly json: boolean;
   /** Whether to list the presets instead. */
   readonly presets: boolean;
@@ -41,7 +44,7 @@ export interface DoctorCommand {
 /** For an answer of a running sidecar. */
 const ADMIN_TIMEOUT_MS = 10_000;
 /** How hop probes ask. */
-const PROBE = { method: "GET", maxRequests: 110, connections: 3, timeoutMs: 10_000, ca: undefined } as const;
+const PROBE = { method: "GET", maxRequests: 110, connections: 3, timeoutMs: 10_000 } as const;
 const PROBE_RATE = 50;
 
 /**
@@ -59,7 +62,7 @@ export async function doctor(words: readonly string[], command: DoctorCommand): 
   const asked = new Map<string, readonly PoolSize[]>();
   try {
     if (words.length === 0) throw new ChainError("name the hops, from the caller to the origin, or one file");
-    chains = await chainsOf(words, sources(command.maxWaitMs, asked));
+    chains = await chainsOf(words, sources(command, asked));
   } catch (error) {
     if (!(error instanceof ChainError) && !(error instanceof ConfigError)) throw error;
     for (const line of error.message.split("\n")) process.stderr.write(`holdfast: ${line}\n`);
@@ -88,7 +91,7 @@ function trafficOf(command: DoctorCommand, file: Partial<Traffic>): Traffic {
 }
 
 /** @param pools - takes what running sidecars say of theirs, each asked once */
-function sources(maxWaitMs: number, pools: Map<string, readonly PoolSize[]>): Sources {
+function sources({ maxWaitMs, ca }: DoctorCommand, pools: Map<string, readonly PoolSize[]>): Sources {
   return {
     async readJson(file) {
       try {
@@ -113,7 +116,7 @@ function sources(maxWaitMs: number, pools: Map<string, readonly PoolSize[]>): So
       );
       return { values, ...seen };
     },
-    probe: (url) => live(url, maxWaitMs),
+    probe: (url) => live(url, maxWaitMs, ca),
   };
 }
 
@@ -170,15 +173,24 @@ async function fromAdmin<T>(
   }
 }
 
-async function live(url: string, maxWaitMs: number): Promise<ProbeResult> {
+async function live(url: string, maxWaitMs: number, caFile: string | undefined): Promise<ProbeResult> {
   const parsed = parsePeer(url);
   if ("wrong" in parsed) throw new ChainError(`probe=${url}: ${parsed.wrong}`);
+  const ca = caFile === undefined ? undefined : authorities(caFile);
   process.stderr.write(`probing ${parsed.peer.url} for up to ${shown(maxWaitMs)}\n`);
   const { signal } = new AbortController();
-  const options = { ...PROBE, maxWaitMs, pace: new Pace(PROBE_RATE), signal, progress: () => {} };
+  const options = { ...PROBE, ca, maxWaitMs, pace: new Pace(PROBE_RATE), signal, progress: () => {} };
   const result = await probe(parsed.peer, options);
   if (result.status === null) throw new ChainError(`probe=${url}: ${result.notMeasured[0]?.why ?? "no answer"}`);
   return result;
+}
+
+function authorities(file: string): string {
+  try {
+    return readAuthorities(file);
+  } catch (error) {
+    throw new ChainError(`--ca: ${(error as Error).message}`);
+  }
 }
 
 function presetsText(): string {

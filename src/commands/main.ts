@@ -7,7 +7,7 @@ import { Command, CommanderError, InvalidArgumentError, Option } from "commander
 import { ConfigError } from "../config/faults.ts";
 import { parseDuration } from "../config/units.ts";
 import { HoldfastError } from "../errors.ts";
-import { METHODS, type Peer, parsePeer } from "../probe/peer.ts";
+import { isHostName, METHODS, type Peer, parsePeer } from "../probe/peer.ts";
 import { VERSION } from "../version.ts";
 
 /** How a command ended. `0`: fine. `1`: failed. `2`: bad usage or configuration. */
@@ -120,11 +120,12 @@ function commands(exit: (code: ExitCode) => void, onLoaded: () => void): Command
         .argParser(duration),
     )
     .option("--ca <file>", "PEM file of the authorities to trust")
+    .addOption(new Option("--host <name>", "ask for this host instead of the URL's").argParser(hostName))
     .option("--json", "print JSON")
     .action(async (peers: readonly Peer[], options: ProbeFlags) => {
       const { probe } = await import("./probe.ts");
-      const { maxWait, timeout, ca, json = false, ...rest } = options;
-      exit(await probe(peers, { ...rest, ca, json, maxWaitMs: maxWait, timeoutMs: timeout }));
+      const { maxWait, timeout, ca, host, json = false, ...rest } = options;
+      exit(await probe(peers, { ...rest, ca, host, json, maxWaitMs: maxWait, timeoutMs: timeout }));
     });
 
   program
@@ -135,12 +136,14 @@ function commands(exit: (code: ExitCode) => void, onLoaded: () => void): Command
     .addOption(new Option("--requests-per-second <n>", "over each link").argParser(count(10_000_000)))
     .addOption(new Option("--connections <n>", "that these requests share").argParser(count(1_000_000)))
     .addOption(new Option("--max-wait <duration>", "for hops to probe").default(90_000, "90s").argParser(duration))
+    .option("--ca <file>", "PEM file of the authorities to trust, for hops to probe")
     .option("--presets", "list the presets")
     .option("--json", "print JSON")
     .action(async (hops: readonly string[], options: DoctorFlags) => {
       const { doctor } = await import("./doctor.ts");
-      const { rtt, requestsPerSecond, connections, maxWait, presets = false, json = false } = options;
-      exit(await doctor(hops, { rttMs: rtt, requestsPerSecond, connections, maxWaitMs: maxWait, presets, json }));
+      const { rtt, maxWait, requestsPerSecond, connections, ca, presets = false, json = false } = options;
+      const traffic = { rttMs: rtt, requestsPerSecond, connections };
+      exit(await doctor(hops, { ...traffic, maxWaitMs: maxWait, ca, presets, json }));
     });
 
   return program;
@@ -151,6 +154,7 @@ interface DoctorFlags {
   readonly requestsPerSecond?: number;
   readonly connections?: number;
   readonly maxWait: number;
+  readonly ca?: string;
   readonly presets?: boolean;
   readonly json?: boolean;
 }
@@ -163,6 +167,7 @@ interface ProbeFlags {
   readonly rate: number;
   readonly timeout: number;
   readonly ca?: string;
+  readonly host?: string;
   readonly json?: boolean;
 }
 
@@ -170,6 +175,11 @@ function peer(text: string): Peer {
   const parsed = parsePeer(text);
   if ("wrong" in parsed) throw new InvalidArgumentError(parsed.wrong);
   return parsed.peer;
+}
+
+function hostName(text: string): string {
+  if (!isHostName(text)) throw new InvalidArgumentError('must be a name, with or without a port: "inventory.internal"');
+  return text;
 }
 
 function seconds(text: string): number {

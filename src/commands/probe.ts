@@ -3,7 +3,9 @@
  *
  * @module
  */
+import { X509Certificate } from "node:crypto";
 import { readFileSync } from "node:fs";
+import path from "node:path";
 import { Pace } from "../probe/pace.ts";
 import type { Peer, ProbeMethod } from "../probe/peer.ts";
 import { probe as measure, type Phase } from "../probe/probe.ts";
@@ -24,6 +26,8 @@ export interface ProbeCommand {
   readonly timeoutMs: number;
   /** Path of a PEM file. */
   readonly ca: string | undefined;
+  /** What to ask for instead of the host of each URL. */
+  readonly host: string | undefined;
   readonly json: boolean;
 }
 
@@ -34,9 +38,10 @@ export interface ProbeCommand {
  * @returns 0 when everything was measured, 1 when something was not, 2 when the file of `--ca` cannot be read
  */
 export async function probe(peers: readonly Peer[], command: ProbeCommand): Promise<ExitCode> {
+  const { host } = command;
   let ca: string | undefined;
   try {
-    ca = command.ca === undefined ? undefined : readFileSync(command.ca, "utf8");
+    ca = command.ca === undefined ? undefined : readAuthorities(command.ca);
   } catch (error) {
     process.stderr.write(`holdfast: --ca: ${(error as Error).message}\n`);
     return 2;
@@ -53,29 +58,48 @@ export async function probe(peers: readonly Peer[], command: ProbeCommand): Prom
   const pace = new Pace(command.rate);
   const results = await Promise.all(
     peers.map((peer) =>
-      measure(peer, {
-        ...command,
-        ca,
-        pace,
-        signal: stop.signal,
-        progress: (phase) => void phases.set(peer.url, phase),
-      }),
+      measure(
+        { ...peer, host },
+        {
+          ...command,
+          ca,
+          pace,
+          signal: stop.signal,
+          progress: (phase) => void phases.set(peer.url, phase),
+        },
+      ),
     ),
   );
   live?.end();
-  process.stdout.write(command.json ? asJson(results) : asText(results));
+  const authorities = command.ca === undefined ? undefined : path.resolve(command.ca);
+  process.stdout.write(command.json ? asJson(results, authorities) : asText(results, authorities));
   return results.some(({ notMeasured, interrupted }) => notMeasured.length > 0 || interrupted) ? 1 : 0;
 }
 
-function asJson(results: readonly ProbeResult[]): string {
-  const document: ProbeDocument = { format: PROBE_FORMAT, results, sidecar: suggestLines(results) };
+/**
+ * The text of a PEM file.
+ *
+ * @throws Error when it cannot be read or holds no certificate, which would trust nobody without a word
+ */
+export function readAuthorities(file: string): string {
+  const text = readFileSync(file, "utf8");
+  try {
+    new X509Certificate(text);
+  } catch {
+    throw new Error(`${file} holds no certificate in PEM`);
+  }
+  return text;
+}
+
+function asJson(results: readonly ProbeResult[], ca: string | undefined): string {
+  const document: ProbeDocument = { format: PROBE_FORMAT, results, sidecar: suggestLines(results, ca) };
   return `${JSON.stringify(document, undefined, 2)}\n`;
 }
 
-function asText(results: readonly ProbeResult[]): string {
+function asText(results: readonly ProbeResult[], ca: string | undefined): string {
   const lines = results.flatMap((result) => [...reportLines(result), ""]);
-  const suggestion = suggestLines(results);
-  if (suggestion !== null) lines.push(...suggestionLines(suggestion), "");
+  const suggestion = suggestLines(results, ca);
+  if (suggestion !== null) lines.push(...suggestionLines(suggestion, results), "");
   return lines.join("\n");
 }
 

@@ -8,12 +8,13 @@ import type { HttpHop } from "./hop.ts";
 import { downstreamOf } from "./preset.ts";
 
 /** What a probe found out, as a hop. What it did not measure is unknown. */
-export function probedHop({ url, keepAlive, hint, idle, requests }: ProbeResult): HttpHop {
+export function probedHop({ url, host, keepAlive, hint, idle, requests }: ProbeResult): HttpHop {
   const measured = idle.afterRequest;
   const isOpen = measured !== null && measured.shortestMs === null;
   return {
     kind: "http",
-    name: url,
+    // Results of before there was `--host` do not have it.
+    name: (host ?? undefined) === undefined ? url : `${url} as ${host}`,
     product: "probed",
     downstream: downstreamOf({
       keepAlive: keepAlive.http11 === null || keepAlive.http11 === "kept",

@@ -6,7 +6,7 @@
 import { setTimeout as sleep } from "node:timers/promises";
 import type { Pace } from "./pace.ts";
 import type { IdleConnection, IdleMeasured } from "./result.ts";
-import { type Approach, Visit } from "./visit.ts";
+import { type Approach, type End, Visit } from "./visit.ts";
 
 /** What is waited for. */
 export interface IdleOptions {
@@ -69,11 +69,17 @@ async function waitOnOne(approach: Approach, pace: Pace, options: IdleOptions): 
     ]);
     over.abort();
     progress("over");
-    if (end !== undefined) {
-      return { address, idleMs: end.atMs - sinceMs, end: end.by, said: end.said ?? null, answers: undefined };
-    }
+    const ended = ({ atMs, by, said }: End): Waited => {
+      return { address, idleMs: atMs - sinceMs, end: by, said: said ?? null, answers: undefined };
+    };
+    if (end !== undefined) return ended(end);
     const idleMs = performance.now() - sinceMs;
     const answers = signal.aborted ? undefined : await stillAnswers(approach, pace, visit);
+    if (answers === false) {
+      // It was there until just now. A reset, though, is what a device sends that had forgotten the connection.
+      const late = await Promise.race([visit.ended, undefined]);
+      if (late?.by === "fin") return ended(late);
+    }
     return { address, idleMs, end: "open", said: null, answers };
   } finally {
     visit.close();

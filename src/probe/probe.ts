@@ -4,7 +4,7 @@
  * @module
  */
 import { createSecureContext } from "node:tls";
-import { asHoldfastError } from "../errors.ts";
+import { asHoldfastError, type HoldfastError } from "../errors.ts";
 import { measureIdle } from "./idle.ts";
 import type { Pace } from "./pace.ts";
 import type { Peer, ProbeMethod } from "./peer.ts";
@@ -69,7 +69,7 @@ export async function probe(peer: Peer, options: ProbeOptions): Promise<ProbeRes
       signal.throwIfAborted();
       return await measure();
     } catch (error) {
-      notMeasured.push({ what, why: signal.aborted ? "interrupted" : asHoldfastError(error).message });
+      notMeasured.push({ what, why: signal.aborted ? "interrupted" : reason(asHoldfastError(error)) });
       return null;
     }
   };
@@ -112,6 +112,7 @@ export async function probe(peer: Peer, options: ProbeOptions): Promise<ProbeRes
   progress({ kind: "done" });
   return {
     url: peer.url,
+    host: peer.host ?? null,
     method,
     addresses: [...new Set([first.address, ...addresses.map(({ address }) => address)])].filter(isText),
     status: answer.status,
@@ -130,6 +131,21 @@ export async function probe(peer: Peer, options: ProbeOptions): Promise<ProbeRes
   };
 }
 
+/** A failure, with what whoever probes can do about it. */
+function reason({ code, message }: HoldfastError): string {
+  // Node.js ends it with advice about its own options.
+  const text = message.replace(/; if the root CA is installed locally.*$/, "");
+  if (code === "HF_UPSTREAM_CERTIFICATE" && /altnames|not match/.test(text)) {
+    return `${text}; give the name that stands in it with --host`;
+  }
+  if (code === "HF_UPSTREAM_CERTIFICATE" && /self.signed|issuer|verify/.test(text)) {
+    return `${text}; give the authorities to trust with --ca`;
+  }
+  return code === "HF_UPSTREAM_TLS" && /wrong version number|packet length too long/.test(text)
+    ? `${text}; where plain HTTP is spoken, use http://`
+    : text;
+}
+
 function isText(value: string | null | undefined): value is string {
   return typeof value === "string";
 }
@@ -137,6 +153,7 @@ function isText(value: string | null | undefined): value is string {
 function nothing(peer: Peer, method: ProbeMethod): Omit<ProbeResult, "notMeasured" | "interrupted"> {
   return {
     url: peer.url,
+    host: peer.host ?? null,
     method,
     addresses: [],
     status: null,

@@ -12,16 +12,21 @@ import type {
   SidecarLines,
   Truth,
 } from "./result.ts";
+import { isOnlyWatched } from "./suggest.ts";
 
 /** Closes that are this near to each other are one limit. */
 const ONE_LIMIT_MS = 50;
 
 /** Lines about one peer. */
 export function reportLines(result: ProbeResult): string[] {
-  const { url, method, addresses, status, version, keepAlive, requests, setup, notMeasured, interrupted } = result;
-  const head = status === null ? url : `${url}  ${method} ${status}, HTTP/${version}, ${addresses.join(" ")}`;
+  const { url, host, method, addresses, status, version, keepAlive, requests, setup, notMeasured, interrupted } =
+    result;
+  const name = host === null ? url : `${url} as ${host}`;
+  const head = status === null ? name : `${name}  ${method} ${status}, HTTP/${version}, ${addresses.join(" ")}`;
   const rows: [string, string][] = [];
   if (status !== null) {
+    const special = specialText(status);
+    if (special !== undefined) rows.push(["note", special]);
     rows.push(["keep-alive", keptText(keepAlive.http11, true)]);
     rows.push(["  when asked to close", keptText(keepAlive.http11Close, false)]);
     rows.push(["  HTTP/1.0", keptText(keepAlive.http10, false)]);
@@ -44,8 +49,16 @@ export function reportLines(result: ProbeResult): string[] {
 }
 
 /** Lines with what to write into sidecar.json. */
-export function suggestionLines(lines: SidecarLines): string[] {
-  return ["sidecar.json:", JSON.stringify(lines, undefined, 2)];
+export function suggestionLines(lines: SidecarLines, results: readonly ProbeResult[]): string[] {
+  const watched = results.filter(isOnlyWatched).map(({ url }) => url);
+  const notes = watched.length === 0 ? [] : [`keepaliveTime is only how long was waited: ${watched.join(", ")}`, ""];
+  return [...notes, "sidecar.json:", JSON.stringify(lines, undefined, 2)];
+}
+
+/** What to keep in mind of a status: what is measured are connections that carried such a response. */
+function specialText(status: number): string | undefined {
+  if (status >= 400) return "an error is treated apart by some peers: better measure a URL that answers 200";
+  return status >= 300 ? "a redirect, which is not followed" : undefined;
 }
 
 function keptText(kept: Kept | null, isExpected: boolean): string {

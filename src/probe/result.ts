@@ -20,6 +20,8 @@ export interface ProbeDocument {
 /** What was found out of one peer. `null` stands for what was not measured; {@link notMeasured} says why. */
 export interface ProbeResult {
   readonly url: string;
+  /** What was asked for instead of the URL's host; `null`: nothing. */
+  readonly host: string | null;
   readonly method: ProbeMethod;
   /** Addresses that were connected to. */
   readonly addresses: readonly string[];
@@ -152,7 +154,7 @@ export interface SidecarLines {
 export interface BackendLines {
   readonly address: string;
   readonly port: number;
-  readonly tls?: true;
+  readonly tls?: true | { readonly ca: string };
   readonly keepaliveTime?: string;
   readonly tcpKeepalive?: { readonly enable: true; readonly time: string };
 }

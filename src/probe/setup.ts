@@ -28,7 +28,7 @@ export async function measureSetup(approach: Approach, pace: Pace): Promise<Open
   const full: Sample[] = [];
   let security: TlsOrigin | undefined;
   for (let index = 0; index < OPENED; index++) {
-    security = withoutSession(approach.context);
+    security = withoutSession(approach);
     full.push(await sample(approach, pace, security));
   }
   const resumed: Sample[] = [];

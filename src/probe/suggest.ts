@@ -4,7 +4,7 @@
  * @module
  */
 import { formatDuration } from "../config/units.ts";
-import { hostField, type Peer, parsePeer } from "./peer.ts";
+import { hostField, type Peer, parsePeer, serverName } from "./peer.ts";
 import type { BackendLines, IdleMeasured, ProbeResult, SidecarLines } from "./result.ts";
 
 /** The longest margin below a limit; as the `margin` of the idle-timeout plugin. */
@@ -32,9 +32,10 @@ export function leaveBefore(limitMs: number, spreadMs: number, roundTripMs: numb
 /**
  * A sidecar.json in which what was probed are backends.
  *
+ * @param ca - path of the file with the authorities that were trusted
  * @returns `null` when no peer answered
  */
-export function suggestLines(results: readonly ProbeResult[]): SidecarLines | null {
+export function suggestLines(results: readonly ProbeResult[], ca?: string): SidecarLines | null {
   const answered = results.filter(({ status }) => status !== null);
   if (answered.length === 0) return null;
   const routes = new Map<string, string>();
@@ -43,14 +44,15 @@ export function suggestLines(results: readonly ProbeResult[]): SidecarLines | nu
     const { origin } = peer;
     const plain = hostField(peer);
     // The same name over HTTP and HTTPS: only a port tells them apart.
-    const host = routes.has(plain) ? `${plain}:${origin.port}` : plain;
+    const host = routes.has(plain) ? `${serverName(peer) ?? plain}:${origin.port}` : plain;
     let name = host.replace(/[^A-Za-z0-9.-]+/g, "-").replace(/^-+|-+$/g, "");
     while (backends.has(name)) name += "-2";
     routes.set(host, name);
     backends.set(name, {
-      address: origin.host,
+      // Who gave a name means all that stand behind it.
+      address: serverName(peer) ?? origin.host,
       port: origin.port,
-      ...(origin.scheme === "https" && { tls: true as const }),
+      ...(origin.scheme === "https" && { tls: ca === undefined ? (true as const) : { ca } }),
       ...keepaliveTime(same),
       ...tcpKeepalive(same),
     });
@@ -69,14 +71,14 @@ export function suggestLines(results: readonly ProbeResult[]): SidecarLines | nu
   };
 }
 
-/** Results of one origin together: its URLs may have been probed one by one. */
+/** Results of one origin together: its URLs, or the instances behind its name, may have been probed one by one. */
 function byOrigin(results: readonly ProbeResult[]): [Peer, ProbeResult[]][] {
   const found = new Map<string, [Peer, ProbeResult[]]>();
   for (const result of results) {
-    const parsed = parsePeer(result.url);
+    const parsed = parsePeer(result.url, result.host ?? undefined);
     if ("wrong" in parsed) continue;
     const { scheme, host, port } = parsed.peer.origin;
-    const key = `${scheme} ${host} ${port}`;
+    const key = `${scheme} ${result.host ?? host} ${port}`;
     const known = found.get(key);
     if (known === undefined) found.set(key, [parsed.peer, [result]]);
     else known[1].push(result);
@@ -102,6 +104,11 @@ function tcpKeepalive(results: readonly ProbeResult[]): Pick<BackendLines, "tcpK
 function keepaliveTime(results: readonly ProbeResult[]): Pick<BackendLines, "keepaliveTime"> {
   const ms = Math.min(...results.map(leaveMs));
   return ms === Number.POSITIVE_INFINITY ? {} : { keepaliveTime: formatDuration(ms) };
+}
+
+/** Whether all that is known of when a peer closes is how long was waited. */
+export function isOnlyWatched({ hint, idle: { afterRequest } }: ProbeResult): boolean {
+  return (hint?.timeoutMs ?? null) === null && afterRequest?.shortestMs === null && !isForgotten(afterRequest);
 }
 
 /** When to leave an idle connection; `Infinity` when nothing was found out. */

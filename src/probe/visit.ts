@@ -10,7 +10,7 @@ import type { ConnectionSetup, KeepAliveHint } from "../plugin/api.ts";
 import { connect, type TlsOrigin } from "../proxy/connect.ts";
 import { ChunkedBody } from "../proxy/grammar/chunked-body.ts";
 import { parseResponseHead, type WireResponseHead } from "../proxy/wire/response-parser.ts";
-import { hostField, type Peer, type ProbeMethod } from "./peer.ts";
+import { hostField, type Peer, type ProbeMethod, serverName } from "./peer.ts";
 
 /** Longest response head. */
 const MAX_HEAD_BYTES = 65_536;
@@ -62,8 +62,8 @@ export interface End {
 const ORDINARY: Ask = { version: "1.1", connection: undefined };
 
 /** A new {@link TlsOrigin} without a session to resume. */
-export function withoutSession(context: SecureContext | undefined): TlsOrigin | undefined {
-  return context === undefined ? undefined : { context, serverName: undefined, session: undefined };
+export function withoutSession({ context, peer }: Approach): TlsOrigin | undefined {
+  return context === undefined ? undefined : { context, serverName: serverName(peer), session: undefined };
 }
 
 /** An open connection to the peer. */
@@ -108,7 +108,7 @@ export class Visit {
    * @param security - with the session to resume, if there is one; filled with the one that the peer gives
    * @throws HoldfastError that says how far it came
    */
-  static open(approach: Approach, security = withoutSession(approach.context)): Promise<Visit> {
+  static open(approach: Approach, security = withoutSession(approach)): Promise<Visit> {
     const { peer, timeoutMs, signal } = approach;
     return new Promise((resolve, reject) => {
       signal.throwIfAborted();
@@ -142,6 +142,13 @@ export class Visit {
     const { peer, method, timeoutMs, signal } = this.#approach;
     signal.throwIfAborted();
     if (this.isOver) throw closed("was closed before the request");
+    if (this.#unasked !== "") {
+      this.close();
+      throw new HoldfastError(
+        "HF_UPSTREAM_BAD_RESPONSE",
+        `the peer spoke before it was asked: ${quoted(this.#unasked)}`,
+      );
+    }
     const reading = new Reading(method);
     this.#pending = reading;
     const connection = ask.connection === undefined ? "" : `Connection: ${ask.connection}\r\n`;
@@ -190,7 +197,7 @@ export class Visit {
     if (this.isOver) return;
     this.isOver = true;
     this.#pending?.end(by);
-    const [line = ""] = this.#unasked.split("\r\n", 1);
+    const line = firstLine(this.#unasked);
     this.#end.resolve({ atMs: performance.now(), by, said: line === "" ? undefined : printable(line) });
   }
 }
@@ -204,6 +211,34 @@ function isKept(ask: Ask, { ends, version, hop }: WireResponseHead): boolean {
 /** What a terminal may show of a peer's words. */
 function printable(text: string): string {
   return text.slice(0, 100).replace(/[^\x20-\x7e]/g, "?");
+}
+
+function firstLine(text: string): string {
+  return text.split(/\r?\n/, 1)[0]!;
+}
+
+function quoted(text: string): string {
+  return `"${printable(firstLine(text))}"`;
+}
+
+/** How every response begins. */
+const BEGINNING = "HTTP/";
+/** Types of TLS records, and the first byte of their version (RFC 8446 §5.1). */
+const TLS_ALERT = 21;
+const TLS_HANDSHAKE = 22;
+const TLS_MAJOR = 3;
+/** Type of the frame with which an HTTP/2 server begins (RFC 9113 §3.4). */
+const H2_SETTINGS = 4;
+
+/** What a peer speaks, by the first bytes of what should be a response; `undefined`: HTTP/1, so far. */
+function otherProtocol(text: string): string | undefined {
+  if (BEGINNING.startsWith(text.slice(0, BEGINNING.length))) return undefined;
+  // An alert or a handshake record: it expected a ClientHello.
+  const isRecord = text.charCodeAt(0) === TLS_ALERT || text.charCodeAt(0) === TLS_HANDSHAKE;
+  if (isRecord && text.charCodeAt(1) === TLS_MAJOR) return "the peer speaks TLS: use https://";
+  // The type of a frame is its fourth byte: a server begins with SETTINGS.
+  if (text.charCodeAt(0) === 0 && text.charCodeAt(3) === H2_SETTINGS) return "the peer speaks HTTP/2 and no HTTP/1.1";
+  return `the peer does not speak HTTP: it says ${quoted(text)}`;
 }
 
 function closed(how: string): HoldfastError {
@@ -261,6 +296,8 @@ class Reading {
 
   #readHead(bytes: Buffer): void {
     this.#text += bytes.toString("latin1");
+    const other = otherProtocol(this.#text);
+    if (other !== undefined) throw new HoldfastError("HF_UPSTREAM_BAD_RESPONSE", other);
     for (let end = this.#text.indexOf("\r\n\r\n"); end !== -1; end = this.#text.indexOf("\r\n\r\n")) {
       const head = parseResponseHead(Buffer.from(this.#text, "latin1"), 0, end + 4, this.#method, MAX_FIELDS);
       const rest = this.#text.slice(end + 4);

@@ -114,6 +114,8 @@ test("wrong usage ends with 2 and says what is allowed", async (t) => {
     [["http://a/", "--rate", "0"], /whole number from 1 to 1000/],
     [["http://a/", "--max-wait", "off"], /must be a duration/],
     [["http://a/", "--ca", "/nonexistent.pem"], /--ca: ENOENT/],
+    [["https://a/", "--ca", import.meta.filename], /--ca: \S+ holds no certificate in PEM\n$/],
+    [["https://a/", "--host", "a b"], /must be a name, with or without a port/],
   ];
   for (const [args, says] of cases) {
     const { code, stderr } = await holdfast(t, ["probe", ...args]).ended();

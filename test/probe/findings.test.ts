@@ -4,7 +4,7 @@ import fc from "fast-check";
 import { parseDuration } from "../../src/config/units.ts";
 import { Pace } from "../../src/probe/pace.ts";
 import { hostField, parsePeer } from "../../src/probe/peer.ts";
-import { reportLines } from "../../src/probe/report.ts";
+import { reportLines, suggestionLines } from "../../src/probe/report.ts";
 import type { IdleMeasured, ProbeResult } from "../../src/probe/result.ts";
 import { median, withReuse } from "../../src/probe/setup.ts";
 import { leaveBefore, suggestLines } from "../../src/probe/suggest.ts";
@@ -23,6 +23,7 @@ function idle(closedMs: readonly number[], waitedMs = 90_000, stillAnswers = tru
 function result(change: Partial<ProbeResult> = {}): ProbeResult {
   return {
     url: "http://inventory.internal:8081/",
+    host: null,
     method: "GET",
     addresses: ["10.0.0.9"],
     status: 200,
@@ -254,4 +255,42 @@ test("URLs of one origin are one backend, left before the shortest limit; HTTP a
     "example.com-443": { address: "example.com", port: 443, tls: true, keepaliveTime: "55s" },
     "a.internal-81-2": { address: "a.internal-81", port: 80, keepaliveTime: "9s" },
   });
+});
+
+test("instances behind one name are one backend with the shortest limit, by that name", () => {
+  const instance = (url: string, closedMs: number): ProbeResult =>
+    result({ url, host: "inventory.internal", idle: { afterRequest: idle([closedMs]), beforeRequest: null } });
+  const lines = suggestLines(
+    [instance("https://10.0.0.9:8443/", 60_000), instance("https://10.0.0.10:8443/", 5000)],
+    "/etc/ca.pem",
+  )!;
+  assert.deepEqual(lines.outbound.routes, [{ host: "inventory.internal", upstream: "inventory.internal" }]);
+  assert.deepEqual(lines.backends, {
+    "inventory.internal": {
+      address: "inventory.internal",
+      port: 8443,
+      tls: { ca: "/etc/ca.pem" },
+      keepaliveTime: "4500ms",
+    },
+  });
+  assert.match(
+    reportLines(instance("https://10.0.0.9:8443/", 60_000))[0]!,
+    /^https:\S+ as inventory\.internal {2}GET 200/,
+  );
+});
+
+test("a time that is only how long was waited is not shown as a limit", () => {
+  const open = result({ idle: { afterRequest: idle([]), beforeRequest: null } });
+  const text = (...results: ProbeResult[]) => suggestionLines(suggestLines(results)!, results)[0];
+  assert.equal(text(open, result()), "keepaliveTime is only how long was waited: http://inventory.internal:8081/");
+  assert.equal(text(result()), "sidecar.json:");
+  const hint = { timeoutMs: 5000, maxRequests: null, onlyWhenAsked: false };
+  assert.equal(text({ ...open, hint }), "sidecar.json:");
+});
+
+test("responses that tell little of others are noted", () => {
+  const note = (status: number) => reportLines(result({ status })).find((line) => line.startsWith("  note "));
+  assert.match(note(404)!, /better measure a URL that answers 200/);
+  assert.match(note(302)!, /a redirect, which is not followed/);
+  assert.equal(note(204), undefined);
 });

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { constants } from "node:crypto";
 import { once } from "node:events";
-import type { AddressInfo, Socket } from "node:net";
+import http from "node:http";
+import https from "node:https";
+import net, { type AddressInfo, type Socket } from "node:net";
 import { type TestContext, test } from "node:test";
 import tls from "node:tls";
 import { Pace } from "../../src/probe/pace.ts";
@@ -15,14 +17,14 @@ const OK = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok";
 /** What a timer of a peer may be early by our clock. */
 const CLOCK_MS = 5;
 
-function peerAt(url: string): Peer {
-  const parsed = parsePeer(url);
+function peerAt(url: string, host?: string): Peer {
+  const parsed = parsePeer(url, host);
   assert.ok("peer" in parsed);
   return parsed.peer;
 }
 
-function probed(url: string, options: Partial<ProbeOptions> = {}): Promise<ProbeResult> {
-  return probe(peerAt(url), {
+function probed(url: string, options: Partial<ProbeOptions> = {}, host?: string): Promise<ProbeResult> {
+  return probe(peerAt(url, host), {
     method: "GET",
     maxWaitMs: 10_000,
     maxRequests: 5,
@@ -142,6 +144,26 @@ test("a connection that nobody closed but that answers no more is told from one 
   assert.equal(idle.afterRequest?.stillAnswers, false);
 });
 
+test("a connection that is closed just as it is asked again counts as closed", async (t) => {
+  let asked = 0;
+  const { url } = await rawOrigin(t, ({ socket }, head, index) => {
+    asked++;
+    // As above; the last request on each connection meets a peer that is closing.
+    if (index > 1 && asked > 14) socket.end();
+    else {
+      socket.write(OK);
+      if (isToEnd(head)) socket.end();
+    }
+  });
+  const { idle } = await probed(url, { maxWaitMs: 30, maxRequests: 1 });
+  assert.deepEqual(
+    idle.afterRequest?.connections.map(({ end }) => end),
+    ["fin", "fin"],
+  );
+  assert.ok(idle.afterRequest.shortestMs! >= 30 - CLOCK_MS);
+  assert.equal(idle.afterRequest.stillAnswers, null);
+});
+
 test("requests per connection: announced, unannounced, not reached, refused", async (t) => {
   const requests = async (habits: Habits) => {
     const { requests, hintTruth } = await probed(await habitual(t, habits), { maxWaitMs: 20 });
@@ -188,9 +210,54 @@ test("a peer that cannot be reached, or does not speak HTTP, gives a reason and 
   assert.equal(status, null);
   assert.equal(notMeasured.length, 1);
   assert.equal(notMeasured[0]!.what, "everything");
-  assert.match(notMeasured[0]!.why, /status line/);
+  assert.equal(notMeasured[0]!.why, 'the peer does not speak HTTP: it says "SSH-2.0-OpenSSH"');
   const gone = await probed("http://127.0.0.1:1/");
   assert.match(gone.notMeasured[0]!.why, /refused/);
+});
+
+test("a peer that speaks something else is told by what it speaks", async (t) => {
+  const why = async (answer: Buffer | string): Promise<string> => {
+    const { url } = await rawOrigin(t, ({ socket }) => void socket.end(answer));
+    return (await probed(url)).notMeasured[0]!.why;
+  };
+  assert.equal(await why(Buffer.from([21, 3, 1, 0, 2, 2, 22])), "the peer speaks TLS: use https://");
+  assert.equal(await why(Buffer.from([0, 0, 18, 4, 0, 0, 0, 0, 0])), "the peer speaks HTTP/2 and no HTTP/1.1");
+  assert.match(await why("HTTP/3.0 200 OK\r\n\r\n"), /status line/);
+  assert.match(await why("HT"), /closed within the response/);
+
+  const greeter = net.createServer((socket) => void socket.on("error", () => {}).write("220 mail ready\r\n"));
+  await once(greeter.listen(0, "127.0.0.1"), "listening");
+  t.after(() => greeter.close());
+  const { port } = greeter.address() as AddressInfo;
+  const { notMeasured } = await probed(`http://127.0.0.1:${port}/`, { timeoutMs: 2000 });
+  // Before the request or after it, whichever is on the way.
+  assert.match(notMeasured[0]!.why, /"220 mail ready"$/);
+});
+
+test("TLS that fails says what to do about it", async (t) => {
+  const trusted = await authority("Holdfast tests");
+  const pair = await trusted.issue({ name: "inventory", hosts: ["inventory.internal"] });
+  const server = https.createServer(pair, (request, response) => response.end(request.headers.host));
+  await once(server.listen(0, "127.0.0.1"), "listening");
+  t.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const { port } = server.address() as AddressInfo;
+  const url = `https://127.0.0.1:${port}/`;
+  const [unknown] = (await probed(url)).notMeasured;
+  const [other] = (await probed(url, { ca: trusted.cert })).notMeasured;
+  assert.match(other!.why, /; give the name that stands in it with --host$/);
+  const named = await probed(url, { ca: trusted.cert, maxWaitMs: 10 }, "inventory.internal:8443");
+  assert.deepEqual(named.notMeasured, []);
+  assert.equal(named.host, "inventory.internal:8443");
+  assert.match(unknown!.why, /; give the authorities to trust with --ca$/);
+  assert.doesNotMatch(unknown!.why, /Node\.js/);
+  const plain = http.createServer();
+  await once(plain.listen(0, "127.0.0.1"), "listening");
+  t.after(() => plain.close());
+  const [untold] = (await probed(`https://127.0.0.1:${(plain.address() as AddressInfo).port}/`)).notMeasured;
+  assert.match(untold!.why, /wrong version number; where plain HTTP is spoken, use http:\/\/$/);
 });
 
 test("responses of every framing are read to their end", async (t) => {
