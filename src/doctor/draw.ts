@@ -78,7 +78,9 @@ function takesText(link: Link): string {
       ? "never closes idle connections"
       : `closes connections idle for ${idle}`,
   ];
-  if (downstream.announcedMs !== undefined) parts.push(`says ${shown(downstream.announcedMs)}`);
+  if (downstream.announcedMs !== undefined) {
+    parts.push(`says ${shown(downstream.announcedMs)}${downstream.announcesIfAsked ? " if asked" : ""}`);
+  }
   if (Number.isFinite(downstream.maxRequests)) parts.push(`after ${downstream.maxRequests} requests`);
   if (Number.isFinite(downstream.maxAgeMs)) parts.push(`at ${shown(downstream.maxAgeMs)} of age`);
   if (Number.isFinite(downstream.tcpKeepAliveMs)) parts.push(`TCP keepalive ${shown(downstream.tcpKeepAliveMs)}`);

@@ -37,6 +37,8 @@ export interface Side {
 export interface Downstream extends Side {
   /** What `Keep-Alive: timeout=` promises; `undefined`: nothing. */
   readonly announcedMs: number | undefined;
+  /** Whether it promises that only in answer to `Connection: keep-alive`. */
+  readonly announcesIfAsked: boolean;
   /** Whether the last response on a connection says `Connection: close` when a limit of requests or age ends it. */
   readonly announcesEnd: boolean;
   /** The same of age alone; `undefined`: as {@link announcesEnd}. */
@@ -51,6 +53,8 @@ export interface Downstream extends Side {
 export interface Upstream extends Side {
   /** Whether `Keep-Alive: timeout=` of a response shortens {@link idleMs}. */
   readonly readsHint: boolean;
+  /** Whether requests say `Connection: keep-alive`. */
+  readonly asksForHint: boolean;
   /** How much earlier than announced a connection is left then, at most. */
   readonly hintMarginMs: number;
 }
@@ -224,8 +228,15 @@ export function isKept({ upstream, downstream }: Link): boolean {
 /** How long the sending end really keeps an idle connection: a hint that it reads shortens its own limit. */
 export function effectiveIdleMs({ upstream, downstream }: Link): number | undefined {
   if (upstream?.idleMs === undefined) return undefined;
-  if (!upstream.readsHint || downstream?.announcedMs === undefined) return upstream.idleMs;
-  return Math.min(upstream.idleMs, leaveAfter(downstream.announcedMs, upstream.hintMarginMs));
+  const announcedMs = downstream === undefined ? undefined : heardMs(upstream, downstream);
+  if (announcedMs === undefined) return upstream.idleMs;
+  return Math.min(upstream.idleMs, leaveAfter(announcedMs, upstream.hintMarginMs));
+}
+
+/** The announced timeout that reaches who sends, and is heeded. */
+function heardMs(upstream: Upstream, { announcedMs, announcesIfAsked }: Downstream): number | undefined {
+  const isHeard = upstream.readsHint && (upstream.asksForHint || !announcesIfAsked);
+  return isHeard ? announcedMs : undefined;
 }
 
 /**

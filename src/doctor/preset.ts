@@ -39,13 +39,14 @@ const SIDE: Side = {
 
 /** A downstream side with what is not said filled in. */
 export function downstreamOf(side: Partial<Downstream>): Downstream {
+  const hint = { announcedMs: undefined, announcesIfAsked: false };
   const nothingSeen = { announcesAge: undefined, isAtLeast: false, closedHere: undefined };
-  return { ...SIDE, announcedMs: undefined, announcesEnd: true, ...nothingSeen, ...side };
+  return { ...SIDE, ...hint, announcesEnd: true, ...nothingSeen, ...side };
 }
 
 /** An upstream side with what is not said filled in. */
 export function upstreamOf(side: Partial<Upstream>): Upstream {
-  return { ...SIDE, readsHint: false, hintMarginMs: 5000, ...side };
+  return { ...SIDE, readsHint: false, asksForHint: false, hintMarginMs: 5000, ...side };
 }
 
 /** The hop that a preset describes. */

@@ -51,7 +51,7 @@ export const PROXIES: readonly Preset[] = [
       "https://httpd.apache.org/docs/2.4/mod/core.html#keepalivetimeout",
       "https://httpd.apache.org/docs/2.4/mod/mod_proxy.html#proxypass",
     ],
-    downstream: { idleMs: 5000, announcedMs: 5000, maxRequests: 101 },
+    downstream: { idleMs: 5000, announcedMs: 5000, announcesIfAsked: true, maxRequests: 101 },
     upstream: { idleMs: Number.POSITIVE_INFINITY },
     settings: {
       downstreamIdle: "KeepAliveTimeout {s}",

@@ -27,7 +27,7 @@ export const SERVICES: readonly Preset[] = [
     ],
     note: "Since Node.js 24 it closes a second later than it announces.",
     ...NODE_SERVER,
-    upstream: { idleMs: 5000, readsHint: true, hintMarginMs: 1000, tcpKeepAliveMs: 1000 },
+    upstream: { idleMs: 5000, readsHint: true, asksForHint: true, hintMarginMs: 1000, tcpKeepAliveMs: 1000 },
     symptom: "ECONNRESET, `socket hang up`",
   },
   {
@@ -35,7 +35,7 @@ export const SERVICES: readonly Preset[] = [
     title: "Express on Node.js http",
     sources: ["https://nodejs.org/api/http.html#serverkeepalivetimeout"],
     ...NODE_SERVER,
-    upstream: { idleMs: 5000, readsHint: true, hintMarginMs: 1000, tcpKeepAliveMs: 1000 },
+    upstream: { idleMs: 5000, readsHint: true, asksForHint: true, hintMarginMs: 1000, tcpKeepAliveMs: 1000 },
     symptom: "ECONNRESET, `socket hang up`",
   },
   {
@@ -58,7 +58,7 @@ export const SERVICES: readonly Preset[] = [
     title: "Apache Tomcat with its server.xml",
     sources: ["https://tomcat.apache.org/tomcat-10.1-doc/config/http.html"],
     note: "keepAliveTimeout is connectionTimeout: 20 s in the server.xml that comes with it, 60 s embedded.",
-    downstream: { idleMs: 20_000, maxRequests: 100 },
+    downstream: { idleMs: 20_000, announcedMs: 20_000, announcesIfAsked: true, maxRequests: 100 },
     settings: {
       downstreamIdle: 'server.xml <Connector keepAliveTimeout="{ms}">, or server.tomcat.keep-alive-timeout={ms}ms',
       downstreamMaxRequests: 'server.xml <Connector maxKeepAliveRequests="{n}">',

@@ -21,6 +21,7 @@ export function probedHop({ url, host, keepAlive, hint, idle, requests }: ProbeR
       idleMs: measured === null ? undefined : (measured.shortestMs ?? measured.waitedMs),
       isAtLeast: isOpen,
       announcedMs: hint?.timeoutMs ?? undefined,
+      announcesIfAsked: hint?.onlyWhenAsked === true,
       maxRequests:
         requests === null || requests.end === "not reached" || requests.end === "refused"
           ? Number.POSITIVE_INFINITY

@@ -174,6 +174,7 @@ export class SidecarValues {
       tcpKeepAliveMs: this.#tcpKeepAliveMs(direction, "upstream", upstream),
       // What an open connection was told is in its limit already.
       readsHint: idle !== undefined && (origin === undefined || origin.idleLimit === null),
+      asksForHint: true,
       hintMarginMs: this.#ms(`${idle}.margin`) ?? HINT_MARGIN_MS,
     });
   }

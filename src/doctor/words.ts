@@ -67,6 +67,8 @@ const HTTP_KEYS: Readonly<Record<string, Change>> = {
   }),
   "announces-end": (hop, value) => ({ ...hop, ...down(hop, { announcesEnd: yes(value) }) }),
   "reads-hint": (hop, value) => ({ ...hop, ...up(hop, { readsHint: yes(value) }) }),
+  "hint-if-asked": (hop, value) => ({ ...hop, ...down(hop, { announcesIfAsked: yes(value) }) }),
+  "asks-hint": (hop, value) => ({ ...hop, ...up(hop, { asksForHint: yes(value) }) }),
   "hint-margin": (hop, value) => ({ ...hop, ...up(hop, { hintMarginMs: parseDuration(value) }) }),
   ...Object.fromEntries(Object.entries(SIDE_KEYS).map(([key, change]) => [key, both(change)])),
   ...Object.fromEntries(

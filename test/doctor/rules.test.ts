@@ -49,6 +49,10 @@ test("idle-order: below by a round trip and a little is sound, equal and above i
 test("idle-order: a hint that is read shortens, a side that keeps nothing ends the question", () => {
   assert.ok(isSound(idleOrder, [`${sends("idle=60s")},reads-hint=on`, `${takes("idle=5s")},hint=5s`]));
   assert.ok(!isSound(idleOrder, [sends("idle=60s"), `${takes("idle=5s")},hint=5s`]));
+  // Apache httpd and Tomcat announce only to who says Connection: keep-alive.
+  const shy = `${takes("idle=5s")},hint=5s,hint-if-asked=on`;
+  assert.ok(!isSound(idleOrder, [`${sends("idle=60s")},reads-hint=on`, shy]));
+  assert.ok(isSound(idleOrder, [`${sends("idle=60s")},reads-hint=on,asks-hint=on`, shy]));
   // It says 60 s and closes after 5 s.
   assert.ok(!isSound(idleOrder, [`${sends("idle=60s")},reads-hint=on`, `${takes("idle=5s")},hint=60s`]));
   assert.ok(isSound(idleOrder, [`${sends("idle=60s")},upstream.keepalive=off`, takes("idle=5s")]));
