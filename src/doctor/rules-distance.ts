@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { finding, fix, type Judgement, type Rule, SOUND } from "./finding.ts";
+import { finding, fix, type Judgement, type Rule, SOUND, unknown } from "./finding.ts";
 import { isKept, type Link } from "./hop.ts";
 import { shown } from "./shown.ts";
 
@@ -12,7 +12,14 @@ const MOST_COST_MS = 5;
 
 function judge(link: Link): Judgement {
   const { before, after, upstream, downstream, rttMs } = link;
-  if (rttMs === undefined) return SOUND;
+  const who = upstream?.keepAlive === false ? before : after;
+  if (rttMs === undefined) {
+    if (isKept(link)) return SOUND;
+    return unknown(
+      who,
+      `how far ${before.name} and ${after.name} are apart: each request opens a connection; give rtt=`,
+    );
+  }
   // TCP takes one round trip before the request, TLS 1.3 another.
   const openingMs = rttMs * (after.tls ? 2 : 1);
   const perConnection = isKept(link)
@@ -20,7 +27,6 @@ function judge(link: Link): Judgement {
     : 1;
   const costMs = openingMs / perConnection;
   if (costMs < MOST_COST_MS) return SOUND;
-  const who = upstream?.keepAlive === false ? before : after;
   const how = isKept(link) ? `carry only ${perConnection} requests` : `are not kept by ${who.name}`;
   return finding(link, {
     rule: "keep-alive-off",

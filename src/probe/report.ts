@@ -57,6 +57,7 @@ export function suggestionLines(lines: SidecarLines, results: readonly ProbeResu
 
 /** What to keep in mind of a status: what is measured are connections that carried such a response. */
 function specialText(status: number): string | undefined {
+  if (status === 429) return "it asks for fewer requests: give a lower --rate";
   if (status >= 400) return "an error is treated apart by some peers: better measure a URL that answers 200";
   return status >= 300 ? "a redirect, which is not followed" : undefined;
 }

@@ -149,6 +149,12 @@ test("max-requests and max-age: only limits that come without a word", () => {
 test("keep-alive-off: only where opening costs something, and somebody said so", () => {
   const off = `${sends("keepalive=off")}`;
   assert.ok(isSound(keepAliveOff, [off, takes("idle=60s")]));
+  const [unknown] = judged(keepAliveOff, [off, takes("idle=60s")]).unknown;
+  assert.deepEqual(unknown, {
+    hop: "a",
+    what: "how far a and b are apart: each request opens a connection; give rtt=",
+  });
+  assert.deepEqual(judged(keepAliveOff, [sends("idle=50s"), takes("idle=60s")]).unknown, []);
   assert.ok(isSound(keepAliveOff, [off, takes("idle=60s")], 1));
   assert.ok(!isSound(keepAliveOff, [off, takes("idle=60s")], 30));
   // TLS takes another round trip.

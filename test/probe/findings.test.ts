@@ -290,6 +290,7 @@ test("a time that is only how long was waited is not shown as a limit", () => {
 
 test("responses that tell little of others are noted", () => {
   const note = (status: number) => reportLines(result({ status })).find((line) => line.startsWith("  note "));
+  assert.match(note(429)!, /give a lower --rate/);
   assert.match(note(404)!, /better measure a URL that answers 200/);
   assert.match(note(302)!, /a redirect, which is not followed/);
   assert.equal(note(204), undefined);
