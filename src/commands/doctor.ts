@@ -97,7 +97,8 @@ function sources({ maxWaitMs, ca }: DoctorCommand, pools: Map<string, readonly P
       try {
         return JSON.parse(await readFile(file, "utf8")) as unknown;
       } catch (error) {
-        throw new ChainError(`${file}: cannot be read: ${(error as Error).message}`);
+        // What is not JSON is quoted in the message, line breaks and all.
+        throw new ChainError(`${file}: cannot be read: ${(error as Error).message.replaceAll(/\s+/g, " ")}`);
       }
     },
     async sidecar(file) {

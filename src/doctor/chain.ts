@@ -147,6 +147,9 @@ function trafficOf(file: string, { chain: _, ...settings }: ChainFile): Partial<
       }
     } else if ((key === "requestsPerSecond" || key === "connections") && typeof value === "number" && value > 0) {
       traffic[key] = value;
+    } else if (key === "rtt" || key === "requestsPerSecond" || key === "connections") {
+      const what = key === "rtt" ? 'a duration with a unit: "30ms"' : "a number above 0";
+      throw new ChainError(`${file}: ${key}: ${JSON.stringify(value)} is not valid; must be ${what}`);
     } else if (key !== "$comment") {
       throw new ChainError(`${file}: ${key} is not valid; allowed are chain, rtt, requestsPerSecond and connections`);
     }
@@ -155,8 +158,8 @@ function trafficOf(file: string, { chain: _, ...settings }: ChainFile): Partial<
 }
 
 function oneResult(file: string, json: unknown, overrides: ReadonlyMap<string, string>): ProbeResult {
-  if (!isProbe(json))
-    throw new ChainError(`${file}: is neither a sidecar.json, a chain nor the JSON of holdfast probe`);
+  // All else was taken for a sidecar.json.
+  if (!isProbe(json)) throw new ChainError(`${file}: is a whole chain, which cannot be a hop of another`);
   const url = overrides.get("url");
   const found = json.results.filter((result) => url === undefined || result.url === url);
   if (found.length === 1) return found[0]!;
