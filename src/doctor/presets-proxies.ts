@@ -83,6 +83,37 @@ export const PROXIES: readonly Preset[] = [
       "the caller's connection is closed without a response; for its first request 502 with termination state SH--",
   },
   {
+    name: "caddy",
+    title: "Caddy 2, as origin and with reverse_proxy",
+    sources: [
+      "https://caddyserver.com/docs/caddyfile/options#timeouts",
+      "https://caddyserver.com/docs/caddyfile/directives/reverse_proxy#the-http-transport",
+    ],
+    downstream: { idleMs: 300_000, tcpKeepAliveMs: 15_000 },
+    upstream: { idleMs: 120_000, tcpKeepAliveMs: 30_000 },
+    settings: {
+      downstreamIdle: "servers { timeouts { idle {s}s } }",
+      upstreamIdle: "reverse_proxy { transport http { keepalive {s}s } }",
+      upstreamTcpKeepAlive: "reverse_proxy { transport http { keepalive_interval {s}s } }",
+    },
+    symptom: "502 for requests that must not be repeated; the others are sent again",
+  },
+  {
+    name: "traefik",
+    title: "Traefik 2 and 3",
+    sources: [
+      "https://doc.traefik.io/traefik/routing/entrypoints/#respondingtimeouts",
+      "https://doc.traefik.io/traefik/routing/overview/#transport-configuration",
+    ],
+    downstream: { idleMs: 180_000, tcpKeepAliveMs: 15_000 },
+    upstream: { idleMs: 90_000, tcpKeepAliveMs: 30_000 },
+    settings: {
+      downstreamIdle: "--entryPoints.NAME.transport.respondingTimeouts.idleTimeout={s}s",
+      upstreamIdle: "--serversTransport.forwardingTimeouts.idleConnTimeout={s}s",
+    },
+    symptom: "502 Bad Gateway for requests that must not be repeated; the others are sent again",
+  },
+  {
     name: "envoy",
     title: "Envoy",
     sources: [ENVOY_SOURCE],
