@@ -1,7 +1,7 @@
 /** Programs that are not part of the repository: whether they are there, and running them. */
 import { type SpawnOptions, spawn } from "node:child_process";
 import { once } from "node:events";
-import { accessSync, constants } from "node:fs";
+import { accessSync, constants, existsSync } from "node:fs";
 import path from "node:path";
 import { text } from "node:stream/consumers";
 
@@ -28,8 +28,9 @@ export function needs(...programs: readonly string[]): Needs {
   return { skip: reason, timeout: LIMIT_MS };
 }
 
-/** Whether a program is there to be run. */
+/** Whether a program is there to be run, or a file is that is given by its path. */
 export function isInstalled(program: string): boolean {
+  if (path.isAbsolute(program)) return existsSync(program);
   // Debian keeps daemons where only root looks for programs.
   return searchPath()
     .split(path.delimiter)

@@ -3,7 +3,7 @@ import { mkdirSync, mkdtempSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { run } from "../interop/programs.ts";
-import { originFile, type PeerSetting, type RealPeer } from "./real-peer.ts";
+import { originFile, type PeerSetting, type RealPeer, type Started } from "./real-peer.ts";
 
 const ANY = Number.POSITIVE_INFINITY;
 
@@ -160,26 +160,62 @@ function uvicorn(name: string, settings: readonly string[], idleMs: number): Pee
   );
 }
 
-/** Folder of the compiled class, for every start. */
-let classes: Promise<string> | undefined;
+/** Folders of the compiled classes, for every start. */
+const classes = new Map<string, Promise<string>>();
 
-async function compiled(): Promise<string> {
+async function compiled(name: string, jars: readonly string[]): Promise<string> {
   const folder = mkdtempSync(path.join(tmpdir(), "holdfast-java-"));
   process.once("exit", () => rmSync(folder, { recursive: true, force: true }));
-  await run("javac", ["-d", folder, originFile("Server.java")]);
+  await run("javac", ["-d", folder, "-cp", [...jars, folder].join(":"), originFile(`${name}.java`)]);
   return folder;
+}
+
+/** A class of `origins/` that is run with its port. */
+async function javaCommand(
+  name: string,
+  jars: readonly string[],
+  options: readonly string[],
+  args: readonly string[],
+): Promise<Started> {
+  let folder = classes.get(name);
+  if (folder === undefined) {
+    folder = compiled(name, jars);
+    classes.set(name, folder);
+  }
+  const classPath = [...jars, await folder].join(":");
+  return { command: ["java", "-XX:TieredStopAtLevel=1", ...options, "-cp", classPath, name, ...args] };
 }
 
 function java(name: string, properties: readonly string[], idleMs: number, tickMs: number): PeerSetting {
   return {
     name,
     documented: { idleMs, requests: ANY, announcedMs: undefined, tickMs },
-    async prepare(_folder, port) {
-      classes ??= compiled();
-      return {
-        command: ["java", "-XX:TieredStopAtLevel=1", ...properties, "-cp", await classes, "Server", String(port)],
-      };
-    },
+    prepare: (_folder, port) => javaCommand("Server", [], properties, [String(port)]),
+  };
+}
+
+const TOMCAT = "/usr/share/java/tomcat10-embed-core.jar";
+
+function tomcat(name: string, attributes: readonly string[], documented: PeerSetting["documented"]): PeerSetting {
+  return {
+    name,
+    // It looks for idle connections once a second.
+    documented: { ...documented, tickMs: 1000 },
+    prepare: (folder, port) => javaCommand("TomcatServer", [TOMCAT], [], [String(port), folder, ...attributes]),
+  };
+}
+
+const JETTY = "/usr/share/java/jetty9-server.jar";
+const JETTY_JARS = [
+  JETTY,
+  ...["jetty9-util", "jetty9-io", "jetty9-http", "servlet-api"].map((jar) => `/usr/share/java/${jar}.jar`),
+];
+
+function jetty(name: string, idleTimeout: readonly string[], idleMs: number): PeerSetting {
+  return {
+    name,
+    documented: { idleMs, requests: ANY, announcedMs: undefined },
+    prepare: (_folder, port) => javaCommand("JettyServer", JETTY_JARS, [], [String(port), ...idleTimeout]),
   };
 }
 
@@ -323,6 +359,38 @@ export const PEERS: readonly RealPeer[] = [
         2000,
         100,
       ),
+    ],
+  },
+  {
+    name: "Tomcat, embedded",
+    programs: ["java", "javac", TOMCAT],
+    version: ["java", "-cp", TOMCAT, "org.apache.catalina.util.ServerInfo"],
+    settings: [
+      tomcat("defaults", [], { idleMs: 60_000, requests: 100, announcedMs: 60_000 }),
+      tomcat("keepAliveTimeout=1000, maxKeepAliveRequests=5", ["keepAliveTimeout=1000", "maxKeepAliveRequests=5"], {
+        idleMs: 1000,
+        requests: 5,
+        announcedMs: 1000,
+      }),
+      tomcat(
+        "connectionTimeout=2000, useKeepAliveResponseHeader=false",
+        ["connectionTimeout=2000", "useKeepAliveResponseHeader=false"],
+        { idleMs: 2000, requests: 100, announcedMs: undefined },
+      ),
+    ],
+  },
+  {
+    name: "Jetty, embedded",
+    programs: ["java", "javac", JETTY],
+    version: [
+      "java",
+      "-Dorg.eclipse.jetty.util.log.announce=false",
+      ...["-cp", JETTY_JARS.join(":"), "org.eclipse.jetty.server.Server"],
+    ],
+    settings: [
+      jetty("defaults", [], 30_000),
+      jetty("idleTimeout=1000", ["1000"], 1000),
+      jetty("idleTimeout=2000", ["2000"], 2000),
     ],
   },
 ];

@@ -41,7 +41,7 @@ export interface Started {
 /** A server. */
 export interface RealPeer {
   readonly name: string;
-  /** Programs that it takes. */
+  /** Programs that it takes, and files by their paths. */
   readonly programs: readonly string[];
   /** Prints its version. */
   readonly version: readonly [program: string, ...args: string[]];
