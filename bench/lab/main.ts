@@ -16,7 +16,7 @@ import { FLEET, FLEET_CASES, type FleetResult, QUICK_FLEET, restartFleet } from 
 import { ORIGIN_NAME, type Place } from "./hosts.ts";
 import { crossNat, NAT_TIMES, type NatResult, QUICK_NAT_TIMES } from "./nat.ts";
 import { ADDRESSES, whyNotHere } from "./network.ts";
-import { loadPages, type PageResult } from "./pages.ts";
+import { loadPages, type PageResult, type PagesOptions, WAYS, type Way } from "./pages.ts";
 
 const DOCS = path.join(import.meta.dirname, "..", "..", "docs");
 
@@ -25,12 +25,13 @@ const USAGE = `npm run lab -- [options]
   --quick   a short form that checks what holds on any machine: connections are counted, and nothing is faster than
             its round trips; writes nothing
 
-Writes docs/lab.md and its charts. Needs root on Linux. Takes about 12 minutes.
+Writes docs/lab.md and its charts. Needs root on Linux. Takes about 6 minutes.
 `;
 
 /** Round-trip times, and how often a page is loaded at each: at short ones, other work on the machine shows more. */
 const LINKS = { short: { rttMs: 30, times: 3 }, middle: { rttMs: 100, times: 3 }, long: { rttMs: 600, times: 1 } };
 const QUICK_LINK = { rttMs: 20, times: 1 };
+const SCHEMES = ["http", "https"] as const;
 
 const say = (text: string): void => void process.stdout.write(`${text}\n`);
 
@@ -70,10 +71,13 @@ async function measure(
   problem: (text: string) => void,
 ): Promise<LabResult> {
   const pages: PageResult[] = [];
-  const over = ({ rttMs, times }: typeof QUICK_LINK) =>
+  const over = ({ rttMs, times }: typeof QUICK_LINK, parts: Partial<Pick<PagesOptions, "schemes" | "ways">> = {}) =>
     loadPages(place, {
       rttMs,
       times,
+      schemes: SCHEMES,
+      ways: WAYS,
+      ...parts,
       resources: quick ? [12] : [3, 30],
       atOnce: [1, 6],
       exact: !quick,
@@ -85,11 +89,19 @@ async function measure(
         say(`${what}: ${measuredMs.toFixed(1)} ms; round trips ${expectedMs} ms; ${page.handshakes} connections`);
       },
     });
+
   const loadAll = async () => {
-    pages.push(...(await over(quick ? QUICK_LINK : LINKS.short)));
-    if (quick) return;
-    // The long one does nothing but wait, nearly all of the time.
-    pages.push(...(await Promise.all([over(LINKS.middle), over(LINKS.long)])).flat());
+    if (quick) {
+      pages.push(...(await over(QUICK_LINK)));
+      return;
+    }
+    const bySchemes = (link: typeof QUICK_LINK, ...ways: readonly (readonly Way[])[]) =>
+      SCHEMES.flatMap((scheme) => ways.map((each) => over(link, { schemes: [scheme], ways: each })));
+    // Each part has a link of its own. Nearly all that they do is to wait, the more so the longer the way is.
+    pages.push(...(await Promise.all(bySchemes(LINKS.short, WAYS))).flat());
+    const [direct, ...others] = WAYS;
+    const parts = [...bySchemes(LINKS.middle, WAYS), ...bySchemes(LINKS.long, [direct], others)];
+    pages.push(...(await Promise.all(parts)).flat());
   };
 
   const natTimes = quick ? QUICK_NAT_TIMES : NAT_TIMES;

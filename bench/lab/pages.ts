@@ -33,6 +33,8 @@ export interface PageResult extends PageLoad {
 /** What to load. */
 export interface PagesOptions {
   readonly rttMs: number;
+  readonly schemes: readonly PageLoad["scheme"][];
+  readonly ways: readonly Way[];
   readonly resources: readonly number[];
   readonly atOnce: readonly number[];
   /** How often each page is loaded; the fastest counts. */
@@ -45,15 +47,15 @@ export interface PagesOptions {
   readonly done: (result: PageResult) => void;
 }
 
-/** Loads every page in every way over a link with one round-trip time. */
+/** Loads every page over a link with one round-trip time. */
 export async function loadPages(place: Place, options: PagesOptions): Promise<readonly PageResult[]> {
   const network = await makeNetwork({ folder: place.folder, rttMs: options.rttMs });
   const results: PageResult[] = [];
   try {
     const origin = await startOrigin(network, place);
     const fetcher = startFetcher(network, place);
-    for (const scheme of ["http", "https"] as const) {
-      for (const way of WAYS) {
+    for (const scheme of options.schemes) {
+      for (const way of options.ways) {
         for (const resources of options.resources) {
           for (const atOnce of options.atOnce) {
             const load: PageLoad = { resources, atOnce, scheme, keeping: KEEPING[way] };
