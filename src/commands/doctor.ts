@@ -14,7 +14,7 @@ import { type PoolSize, poolSizeLines } from "../doctor/pool-sizes.ts";
 import type { Preset } from "../doctor/preset.ts";
 import { incomingText, outgoingText } from "../doctor/preset-text.ts";
 import { PRESETS } from "../doctor/presets.ts";
-import type { CallerState, OriginState } from "../doctor/running.ts";
+import { isCallerState, isOriginState } from "../doctor/running.ts";
 import { shown } from "../doctor/shown.ts";
 import type { Seen, Value } from "../doctor/sidecar-hop.ts";
 import { ChainError } from "../doctor/words.ts";
@@ -142,13 +142,16 @@ async function running(url: string, token: string | undefined): Promise<readonly
 
 async function runningOrigins(url: string, token: string | undefined): Promise<Seen> {
   return await fromAdmin(url, token, "/origins", "no origins", (body) => {
-    const { origins, callers } = body as {
-      readonly origins?: readonly OriginState[];
-      readonly callers?: readonly CallerState[];
-    };
-    if (!Array.isArray(origins) || !Array.isArray(callers)) throw new Error("it is not the admin API of a sidecar");
+    const { origins, callers } = body as { readonly origins?: unknown; readonly callers?: unknown };
+    if (!isListOf(origins, isOriginState) || !isListOf(callers, isCallerState)) {
+      throw new Error("it is not the admin API of a sidecar of this version");
+    }
     return { origins, callers };
   });
+}
+
+function isListOf<T>(value: unknown, is: (each: unknown) => each is T): value is readonly T[] {
+  return Array.isArray(value) && value.every(is);
 }
 
 /** Something that an admin API says. */

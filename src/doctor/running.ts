@@ -57,6 +57,31 @@ export interface CallerState {
   readonly closedByUs: { readonly count: number; readonly of: number };
 }
 
+function has(value: unknown, ...keys: readonly string[]): value is Readonly<Record<string, unknown>> {
+  return typeof value === "object" && value !== null && keys.every((key) => Object.hasOwn(value, key));
+}
+
+function isLearned(value: unknown): boolean {
+  return has(value, "idle", "requests", "age", "openAtMs");
+}
+
+/** Whether it has the form of an origin: a sidecar of another version may write another one. */
+export function isOriginState(value: unknown): value is OriginState {
+  return (
+    has(value, "direction", "origin", "backend", "idleLimit", "roundTripMs") &&
+    has(value["pool"], "connections", "idle", "watched", "queued") &&
+    has(value["poolSize"], "idleKept", "advice") &&
+    isLearned(value["learned"]) &&
+    Array.isArray(value["addresses"]) &&
+    value["addresses"].every(isLearned)
+  );
+}
+
+/** Whether it has the form of callers. */
+export function isCallerState(value: unknown): value is CallerState {
+  return has(value, "direction", "idle") && has(value["closedByUs"], "count", "of");
+}
+
 /** Limits of addresses behind one name that differ by more than this factor are told apart. */
 const DIFFERENT = 1.1;
 /** So many of the last idle connections closed by us, and callers keep connections longer than we do. */

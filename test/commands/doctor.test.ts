@@ -144,6 +144,24 @@ test("a running sidecar that asks for a token gets it from the environment, or f
   assert.doesNotMatch(wrong.stderr, /short and wrong/);
 });
 
+test("something that answers like an admin API of another version is named, and nothing breaks", async (t) => {
+  const bodies: Record<string, unknown> = { "/config": { values: [] }, "/origins": { origins: [{}], callers: [] } };
+  const other = http.createServer((request, response) => response.end(JSON.stringify(bodies[request.url!])));
+  other.listen(0, "127.0.0.1");
+  await new Promise((resolve) => other.once("listening", resolve));
+  t.after(() => {
+    other.closeAllConnections();
+    other.close();
+  });
+  const url = `http://127.0.0.1:${(other.address() as AddressInfo).port}`;
+  const { code, stderr } = await holdfast(t, ["doctor", `admin=${url}`, "node"]).ended();
+  assert.equal(code, 2);
+  assert.equal(
+    stderr,
+    `holdfast: admin=${url}: no origins from there: it is not the admin API of a sidecar of this version\n`,
+  );
+});
+
 test("what a running sidecar has learned holds, whatever is configured", async (t) => {
   const origin = await rawOrigin(t, ({ socket }) => {
     socket.write("HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok");
