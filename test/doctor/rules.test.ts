@@ -135,6 +135,37 @@ test("tcp-keepalive-too-late: probes that begin after a device has forgotten", (
   );
 });
 
+test("path-forgets and tcp-keepalive-too-late: each change that is named ends the fault", () => {
+  const ms = fc.integer({ min: 1000, max: 7_200_000 });
+  const keepalive = fc.option(fc.integer({ min: 1000, max: 7_200_000 }), { nil: undefined });
+  const keys = new Map([
+    ["TCP keepalive time of outgoing connections", "upstream.tcp-keepalive"],
+    ["TCP keepalive time of incoming connections", "downstream.tcp-keepalive"],
+    ["idle timeout of outgoing connections", "upstream.idle"],
+  ]);
+  const rules = [pathForgets, tcpKeepaliveTooLate];
+  fc.assert(
+    fc.property(ms, ms, ms, keepalive, (sendsMs, takesMs, forgetsMs, probeMs) => {
+      const set = new Map([["upstream.idle", `${sendsMs}ms`]]);
+      if (probeMs !== undefined) set.set("upstream.tcp-keepalive", `${probeMs}ms`);
+      const chain = (changes: ReadonlyMap<string, string>): string[] => {
+        const settings = [...new Map([...set, ...changes])].map(([key, value]) => `,${key}=${value}`);
+        const own = settings.filter((text) => text.startsWith(",up")).join("");
+        const others = settings.filter((text) => text.startsWith(",down")).join("");
+        return [`other:name=a${own}`, `nat:forgets=${forgetsMs}ms`, `${takes(`idle=${takesMs}ms`)}${others}`];
+      };
+      const found = rules.flatMap((rule) => judged(rule, chain(new Map())).findings);
+      assert.ok(found.length <= 1);
+      for (const { setting } of found[0]?.fixes ?? []) {
+        const [what, value] = setting.split(": ") as [string, string];
+        const changed = chain(new Map([[keys.get(what)!, value]]));
+        for (const rule of rules) assert.ok(isSound(rule, changed), `${setting} for ${changed.join(" ")}`);
+      }
+    }),
+    { numRuns: 1000 },
+  );
+});
+
 test("max-requests and max-age: only limits that come without a word", () => {
   const silent = (settings: string): string => `${takes(settings)},announces-end=off`;
   assert.ok(!isSound(maxRequests, [sends("max=1000"), silent("max=100")]));
