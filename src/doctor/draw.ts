@@ -66,6 +66,8 @@ function sendsText(link: Link): string {
   return parts.join(", ");
 }
 
+const WITHOUT_A_WORD = " without a word";
+
 function takesText(link: Link): string {
   const { downstream, rttMs } = link;
   const far = rttMs === undefined ? "" : `, ${shown(rttMs)} away`;
@@ -81,8 +83,9 @@ function takesText(link: Link): string {
   if (downstream.announcedMs !== undefined) {
     parts.push(`says ${shown(downstream.announcedMs)}${downstream.announcesIfAsked ? " if asked" : ""}`);
   }
-  if (Number.isFinite(downstream.maxRequests)) parts.push(`after ${downstream.maxRequests} requests`);
-  if (Number.isFinite(downstream.maxAgeMs)) parts.push(`at ${shown(downstream.maxAgeMs)} of age`);
+  const { maxRequests, maxAgeMs, announcesEnd, announcesAge = announcesEnd } = downstream;
+  if (Number.isFinite(maxRequests)) parts.push(`after ${maxRequests} requests${announcesEnd ? "" : WITHOUT_A_WORD}`);
+  if (Number.isFinite(maxAgeMs)) parts.push(`at ${shown(maxAgeMs)} of age${announcesAge ? "" : WITHOUT_A_WORD}`);
   if (Number.isFinite(downstream.tcpKeepAliveMs)) parts.push(`TCP keepalive ${shown(downstream.tcpKeepAliveMs)}`);
   return parts.join(", ") + far;
 }

@@ -174,7 +174,10 @@ test("hints, limits of requests and age, TLS and the way come from what was meas
   assert.match(far.wrong, /carry only 2 requests, and opening one takes 60ms/);
   const text = drawn(diagnosis).join("\n");
   assert.match(text, /that is what the origin announces, less a margin; configured without limit/);
-  assert.match(text, /closes connections idle for 50s or more, says 60s, after 2 requests, at 10m of age, 30ms away/);
+  assert.match(
+    text,
+    /closes connections idle for 50s or more, says 60s, after 2 requests, at 10m of age without a word, 30ms away/,
+  );
 
   const closes = originState({ learned: { requests: { max: 1, announced: true } }, roundTripMs: 30 });
   const { findings } = await one(["admin=x"], { origins: [closes] });
