@@ -118,7 +118,7 @@ export class Chain {
   exchange(exchange: Exchange): ExchangeRun {
     const links = this.#exchangeLinks;
     if (links.length === 0) return NO_EXCHANGE_HOOKS;
-    const run = new ExchangeRun(this, exchange);
+    const run = new ExchangeRun(this, exchange, links.length);
     for (let at = 0; at < links.length; at++) {
       const exchangeLink = links[at]!;
       try {
@@ -384,22 +384,27 @@ export const NO_CONNECTION_HOOKS: ConnectionRun = new ConnectionRun(undefined, u
 export class ExchangeRun {
   readonly #chain: Chain | undefined;
   readonly #exchange: Exchange | undefined;
-  readonly #hooks: ExchangeHooks[] = [];
+  readonly #hooks: ExchangeHooks[];
   /** What to call of each of them. */
-  readonly #calls: ExchangeCalls[] = [];
+  readonly #calls: ExchangeCalls[];
+  #size = 0;
   /** A plugin with `onError: "fail"` failed where nothing could be thrown: the exchange fails at its next step. */
   failure: HoldfastError | undefined;
   #over = false;
 
-  constructor(chain: Chain | undefined, exchange: Exchange | undefined) {
+  /** @param most - how many filters may want something */
+  constructor(chain: Chain | undefined, exchange: Exchange | undefined, most: number) {
     this.#chain = chain;
     this.#exchange = exchange;
+    // Made for every exchange: arrays that grow take twice the memory and the time.
+    this.#hooks = new Array<ExchangeHooks>(most);
+    this.#calls = new Array<ExchangeCalls>(most);
   }
 
   /** Takes what the next filter wants called. */
   add(hooks: ExchangeHooks, link: ExchangeLink): void {
-    this.#hooks.push(hooks);
-    this.#calls.push(link.callsOf(hooks));
+    this.#calls[this.#size] = link.callsOf(hooks);
+    this.#hooks[this.#size++] = hooks;
   }
 
   /**
@@ -410,7 +415,7 @@ export class ExchangeRun {
    */
   request(head: RequestHead, from = 0): Reply | undefined | Promise<Reply | undefined> {
     this.#throwFailure();
-    for (let at = from; at < this.#hooks.length; at++) {
+    for (let at = from; at < this.#size; at++) {
       const { request } = this.#calls[at]!;
       if (request === undefined) continue;
       let returned: unknown;
@@ -446,7 +451,7 @@ export class ExchangeRun {
   /** @throws HoldfastError when a plugin with `onError: "fail"` failed */
   upstreamConnected(connection: Connection): void {
     this.#throwFailure();
-    for (let at = 0; at < this.#hooks.length; at++) {
+    for (let at = 0; at < this.#size; at++) {
       const { upstreamConnected } = this.#calls[at]!;
       if (upstreamConnected === undefined) continue;
       try {
@@ -464,7 +469,7 @@ export class ExchangeRun {
    */
   response(head: ResponseHead, isError = false): void {
     if (!isError) this.#throwFailure();
-    for (let at = this.#hooks.length - 1; at >= 0; at--) {
+    for (let at = this.#size - 1; at >= 0; at--) {
       const { response } = this.#calls[at]!;
       if (response === undefined) continue;
       try {
@@ -478,7 +483,7 @@ export class ExchangeRun {
   }
 
   retry(failure: Failure): void {
-    for (let at = this.#hooks.length - 1; at >= 0; at--) {
+    for (let at = this.#size - 1; at >= 0; at--) {
       const { retry } = this.#calls[at]!;
       if (retry === undefined) continue;
       try {
@@ -491,7 +496,7 @@ export class ExchangeRun {
 
   end(outcome: Outcome): void {
     this.#over = true;
-    for (let at = this.#hooks.length - 1; at >= 0; at--) {
+    for (let at = this.#size - 1; at >= 0; at--) {
       const { end } = this.#calls[at]!;
       if (end === undefined) continue;
       try {
@@ -505,7 +510,7 @@ export class ExchangeRun {
 
   /** Tells the hooks of this exchange that a plugin failed. */
   failed(failure: PluginFailure): void {
-    for (let at = 0; at < this.#hooks.length; at++) {
+    for (let at = 0; at < this.#size; at++) {
       const { pluginFailed } = this.#calls[at]!;
       if (pluginFailed === undefined) continue;
       try {
@@ -551,7 +556,7 @@ export class ExchangeRun {
 }
 
 /** No filter wants anything of the exchange. */
-export const NO_EXCHANGE_HOOKS: ExchangeRun = new ExchangeRun(undefined, undefined);
+export const NO_EXCHANGE_HOOKS: ExchangeRun = new ExchangeRun(undefined, undefined, 0);
 
 function pluginError(plugin: string, hook: string, error: unknown): HoldfastError {
   if (error instanceof HoldfastError) return error;

@@ -56,8 +56,7 @@ const X = 0x78;
  */
 export function scanFields(bytes: Uint8Array, from: number, end: number, base: number, scan: HeadScan): void {
   const offsets = scratch;
-  offsets.length = 0;
-  scan.offsets = offsets;
+  let count = 0;
   scan.unusual = false;
   scan.fault = undefined;
   scan.host = -1;
@@ -91,15 +90,19 @@ export function scanFields(bytes: Uint8Array, from: number, end: number, base: n
     while (valueEnd > valueStart && isBlank(bytes[valueEnd - 1]!)) valueEnd--;
     at += 2;
     lines++;
-    if (isOrdinary(bytes, nameStart, nameEnd, valueStart, valueEnd, base, scan)) {
-      offsets.push(nameStart - base, nameEnd - base, valueStart - base, valueEnd - base);
+    if (isOrdinary(bytes, nameStart, nameEnd, valueStart, valueEnd, base, count, scan)) {
+      offsets[count++] = nameStart - base;
+      offsets[count++] = nameEnd - base;
+      offsets[count++] = valueStart - base;
+      offsets[count++] = valueEnd - base;
     }
   }
   scan.lines = lines;
   // One exact copy instead of an array that grows line by line.
-  scan.offsets = offsets.slice();
+  scan.offsets = offsets.slice(0, count);
 }
 
+/** Never emptied: it would have to grow again for the next head. */
 const scratch: Offsets = [];
 
 /** Names and values in turn of every line; for a head that {@link scanFields} found no fault in. */
@@ -127,6 +130,7 @@ function isBlank(code: number): boolean {
 /**
  * Notes what a line means for the path.
  *
+ * @param place - index in the offsets that it gets if it travels on
  * @returns whether it travels on
  */
 function isOrdinary(
@@ -136,6 +140,7 @@ function isOrdinary(
   valueStart: number,
   valueEnd: number,
   base: number,
+  place: number,
   scan: HeadScan,
 ): boolean {
   if ((bytes[nameStart]! | 0x20) === X && namesEarlierHop(bytes, nameStart, nameEnd)) scan.hasForwarding = true;
@@ -150,7 +155,7 @@ function isOrdinary(
     case 4:
       if (is(bytes, nameStart, "host")) {
         if (scan.host !== -1) scan.unusual = true;
-        scan.host = scan.offsets.length;
+        scan.host = place;
       }
       return true;
     case 6:

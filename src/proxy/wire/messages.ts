@@ -88,7 +88,20 @@ function connectionText(connection: ProxyConnection, closes: boolean): string {
   if (closes) return "Connection: close\r\n\r\n";
   const value = connection.keepAlive.advertise ? keepAliveValue(connection) : undefined;
   if (value === undefined) return "Connection: keep-alive\r\n\r\n";
-  return `Connection: keep-alive\r\nKeep-Alive: ${value}\r\n\r\n`;
+  if (value !== lastKeepAlive) {
+    lastKeepAlive = value;
+    lastKeepAliveText = flat(`Connection: keep-alive\r\nKeep-Alive: ${value}\r\n\r\n`);
+  }
+  return lastKeepAliveText;
+}
+
+// Without a limit of requests all connections say the same.
+let lastKeepAlive = "";
+let lastKeepAliveText = "";
+
+/** The same text in one piece: one that is put together is written piece by piece, each time. */
+function flat(text: string): string {
+  return Buffer.from(text, "latin1").toString("latin1");
 }
 
 /** Whether a plugin wrote one of the fields that we are about to write: then ours must be merged with it. */
@@ -102,9 +115,34 @@ function pluginForwarded({ headers }: WireHead, { xForwarded, forwarded }: Forwa
   return forwarded && headers.has("forwarded");
 }
 
+/** What was said last of the requests from one address: nearly always the same. */
+interface Forwarded {
+  readonly forwarding: ForwardingFields;
+  readonly scheme: string;
+  readonly authority: string;
+  readonly text: string;
+}
+
+const forwardedByAddress = new Map<string, Forwarded>();
+const MAX_FORWARDED = 256;
+/** Texts with longer authorities are made anew: a peer chooses them. */
+const MAX_KEPT_AUTHORITY = 256;
+
 /** For a head that nobody forwarded before us. */
 function forwardedText(exchange: ProxyExchange, head: WireHead, forwarding: ForwardingFields): string {
   const address = exchange.downstream.remoteAddress;
+  const { authority, scheme } = head;
+  const kept = forwardedByAddress.get(address);
+  if (kept?.authority === authority && kept.forwarding === forwarding && kept.scheme === scheme) return kept.text;
+  const text = flat(newForwardedText(address, head, forwarding));
+  if (authority.length <= MAX_KEPT_AUTHORITY) {
+    if (kept === undefined && forwardedByAddress.size >= MAX_FORWARDED) forwardedByAddress.clear();
+    forwardedByAddress.set(address, { forwarding, scheme, authority: flat(authority), text });
+  }
+  return text;
+}
+
+function newForwardedText(address: string, head: WireHead, forwarding: ForwardingFields): string {
   let text = "";
   if (forwarding.xForwarded) {
     text = `X-Forwarded-For: ${address}\r\nX-Forwarded-Proto: ${head.scheme}\r\nX-Forwarded-Host: ${head.authority}\r\n`;
