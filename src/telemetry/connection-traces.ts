@@ -6,26 +6,17 @@
  *
  * @module
  */
-import {
-  type Attributes,
-  type Context,
-  ROOT_CONTEXT,
-  type Span,
-  type SpanContext,
-  SpanStatusCode,
-  type Tracer,
-  trace,
-} from "@opentelemetry/api";
+import { SpanKind } from "@opentelemetry/api";
 import type { CloseReason, Connection, ConnectionHooks } from "../plugin/api.ts";
 import { protocolVersion } from "./http-semantics.ts";
 import { ATTR, connectionSetupSpan, connectionSpan, SPAN } from "./names.ts";
 import type { Sampled } from "./sampling.ts";
-import { newTraceId } from "./trace-context.ts";
+import type { AttributeValue, SpanPlace, SpanWriter } from "./span-writer.ts";
+import { newSpanId, newTraceId } from "./trace-context.ts";
 
 /** What records spans, and what decides which. */
 export interface Recording {
-  /** Records every span it is asked for: the sampling decision is made before. */
-  readonly tracer: Tracer;
+  readonly spans: SpanWriter;
   readonly sampled: Sampled;
 }
 
@@ -51,15 +42,15 @@ export class ConnectionTraces {
     this.#of(connection).record();
   }
 
-  /** Span context of the connection's setup, recorded now if it was not yet. */
-  setupOf(connection: Connection): SpanContext | undefined {
+  /** Place of the span of the connection's setup, recorded now if it was not yet. */
+  setupOf(connection: Connection): SpanPlace | undefined {
     return this.#of(connection).record();
   }
 
   #of(connection: Connection): ConnectionTrace {
     let found = this.#traces.get(connection);
     if (found === undefined) {
-      found = new ConnectionTrace(this.#recording.tracer, connection);
+      found = new ConnectionTrace(this.#recording.spans, connection);
       this.#traces.set(connection, found);
     }
     return found;
@@ -67,23 +58,26 @@ export class ConnectionTraces {
 }
 
 class ConnectionTrace implements ConnectionHooks {
-  readonly #tracer: Tracer;
+  readonly #spans: SpanWriter;
   readonly #connection: Connection;
   #isRecorded = false;
-  #setup: Span | undefined;
+  #setup: SpanPlace | undefined;
 
-  constructor(tracer: Tracer, connection: Connection) {
-    this.#tracer = tracer;
+  constructor(spans: SpanWriter, connection: Connection) {
+    this.#spans = spans;
     this.#connection = connection;
   }
 
   /** Records the connection from here on; an upstream one gets its setup span. */
-  record(): SpanContext | undefined {
+  record(): SpanPlace | undefined {
     if (!this.#isRecorded) {
       this.#isRecorded = true;
-      if (this.#connection.side === "upstream") this.#setup = recordSetup(this.#tracer, this.#connection);
+      if (this.#connection.side === "upstream") {
+        this.#setup = newRoot();
+        writeSetup(this.#spans, this.#setup, this.#connection);
+      }
     }
-    return this.#setup?.spanContext();
+    return this.#setup;
   }
 
   close(reason: CloseReason): void {
@@ -91,46 +85,56 @@ class ConnectionTrace implements ConnectionHooks {
     const saidAll = reason === "connect_failed" && connection.side === "upstream";
     // An upstream one that never opened has said everything in its setup span.
     if (!this.#isRecorded || saidAll) return;
-    const address = serverAddress(connection);
-    const context = this.#setup === undefined ? ROOT_CONTEXT : trace.setSpan(ROOT_CONTEXT, this.#setup);
+    const { host, port } = serverAddress(connection);
+    const setup = this.#setup;
     // A downstream one is open from its acceptance on, its handshake included.
-    const setup = connection.side === "upstream" ? setupMs(connection) : 0;
-    const openedAtEpochMs = connection.setup.startedAtEpochMs + setup;
-    const span = this.#tracer.startSpan(
-      connectionSpan(address.host, address.port),
-      {
-        startTime: openedAtEpochMs,
-        attributes: {
-          ...connectionAttributes(connection),
-          [ATTR.networkProtocolVersion]: protocolVersion(connection.protocol),
-          [ATTR.connectionRequests]: connection.exchanges,
-          [ATTR.connectionBytesRead]: connection.bytesRead,
-          [ATTR.connectionBytesWritten]: connection.bytesWritten,
-          [ATTR.closeReason]: reason,
-        },
-      },
-      context,
-    );
-    if (isFault(reason)) markFault(span, reason, connection.error);
-    span.end(openedAtEpochMs + connection.ageMs);
+    const openedAtEpochMs = connection.setup.startedAtEpochMs + (setup === undefined ? 0 : setupMs(connection));
+    const place = setup === undefined ? newRoot() : childOf(setup);
+    const name = connectionSpan(host, port);
+    const spans = this.#spans;
+    if (!spans.begin(SpanKind.INTERNAL, name, place, openedAtEpochMs, openedAtEpochMs + connection.ageMs)) return;
+    if (setup !== undefined) spans.parent(setup.spanId, false, undefined);
+    writeConnection(spans, connection);
+    spans.attribute(ATTR.networkProtocolVersion, protocolVersion(connection.protocol));
+    spans.attribute(ATTR.connectionRequests, connection.exchanges);
+    spans.attribute(ATTR.connectionBytesRead, connection.bytesRead);
+    spans.attribute(ATTR.connectionBytesWritten, connection.bytesWritten);
+    spans.attribute(ATTR.closeReason, reason);
+    if (isFault(reason)) writeFault(spans, reason, connection.error);
+    spans.end();
   }
 }
 
+function newRoot(): SpanPlace {
+  return { traceId: newTraceId(), spanId: newSpanId() };
+}
+
+function childOf({ traceId }: SpanPlace): SpanPlace {
+  return { traceId, spanId: newSpanId() };
+}
+
 /** The setup is over by the time it is recorded: its spans are written from the timings. */
-function recordSetup(tracer: Tracer, connection: Connection): Span {
+function writeSetup(spans: SpanWriter, place: SpanPlace, connection: Connection): void {
   const { setup } = connection;
   const { host, port } = serverAddress(connection);
+  const { startedAtEpochMs } = setup;
   const failed = connection.closeReason === "connect_failed";
-  const span = tracer.startSpan(
-    connectionSetupSpan(host, port),
-    { startTime: setup.startedAtEpochMs, attributes: connectionAttributes(connection) },
-    ROOT_CONTEXT,
-  );
-  const context = trace.setSpan(ROOT_CONTEXT, span);
-  let atEpochMs = setup.startedAtEpochMs;
-  const phase = (name: string, durationMs: number | undefined, attributes: Attributes) => {
+  let endedAtEpochMs = startedAtEpochMs + setupMs(connection);
+  // The phase that failed has no timing.
+  if (failed) endedAtEpochMs = Math.max(endedAtEpochMs, performance.timeOrigin + performance.now());
+  if (spans.begin(SpanKind.INTERNAL, connectionSetupSpan(host, port), place, startedAtEpochMs, endedAtEpochMs)) {
+    writeConnection(spans, connection);
+    if (failed) writeFault(spans, "connect_failed", connection.error);
+    spans.end();
+  }
+  let atEpochMs = startedAtEpochMs;
+  const phase = (name: string, durationMs: number | undefined, attributes: Record<string, AttributeValue>) => {
     if (durationMs === undefined) return;
-    recordPhase(tracer, context, name, atEpochMs, durationMs, attributes);
+    if (spans.begin(SpanKind.INTERNAL, name, childOf(place), atEpochMs, atEpochMs + durationMs)) {
+      spans.parent(place.spanId, false, undefined);
+      for (const [attribute, value] of Object.entries(attributes)) spans.attribute(attribute, value);
+      spans.end();
+    }
     atEpochMs += durationMs;
   };
   phase(SPAN.dnsLookup, setup.dnsMs, { [ATTR.dnsQuestionName]: host });
@@ -144,24 +148,6 @@ function recordSetup(tracer: Tracer, connection: Connection): Span {
     [ATTR.tlsProtocolVersion]: setup.tlsVersion?.replace(/^TLSv/, ""),
     [ATTR.tlsResumed]: setup.tlsResumed,
   });
-  if (failed) {
-    markFault(span, "connect_failed", connection.error);
-    // The phase that failed has no timing.
-    atEpochMs = Math.max(atEpochMs, performance.timeOrigin + performance.now());
-  }
-  span.end(atEpochMs);
-  return span;
-}
-
-function recordPhase(
-  tracer: Tracer,
-  context: Context,
-  name: string,
-  startTime: number,
-  durationMs: number,
-  attributes: Attributes,
-): void {
-  tracer.startSpan(name, { startTime, attributes }, context).end(startTime + durationMs);
 }
 
 function setupMs(connection: Connection): number {
@@ -174,17 +160,15 @@ function serverAddress(connection: Connection): { host: string; port: number } {
   return connection.origin ?? { host: connection.localAddress, port: connection.localPort };
 }
 
-function connectionAttributes(connection: Connection): Attributes {
+function writeConnection(spans: SpanWriter, connection: Connection): void {
   const { host, port } = serverAddress(connection);
-  return {
-    [ATTR.serverAddress]: host,
-    [ATTR.serverPort]: port,
-    [ATTR.networkPeerAddress]: connection.remoteAddress,
-    [ATTR.networkPeerPort]: connection.remotePort,
-    [ATTR.connectionId]: connection.id,
-    [ATTR.connectionSide]: connection.side,
-    [ATTR.direction]: connection.direction,
-  };
+  spans.attribute(ATTR.serverAddress, host);
+  spans.attribute(ATTR.serverPort, port);
+  spans.attribute(ATTR.networkPeerAddress, connection.remoteAddress);
+  spans.attribute(ATTR.networkPeerPort, connection.remotePort);
+  spans.attribute(ATTR.connectionId, connection.id);
+  spans.attribute(ATTR.connectionSide, connection.side);
+  spans.attribute(ATTR.direction, connection.direction);
 }
 
 function isFault(reason: CloseReason): boolean {
@@ -208,7 +192,7 @@ function isFault(reason: CloseReason): boolean {
   }
 }
 
-function markFault(span: Span, reason: CloseReason, error: Error | undefined): void {
-  span.setAttribute(ATTR.errorType, reason);
-  span.setStatus({ code: SpanStatusCode.ERROR, ...(error === undefined ? {} : { message: error.message }) });
+function writeFault(spans: SpanWriter, reason: CloseReason, error: Error | undefined): void {
+  spans.attribute(ATTR.errorType, reason);
+  spans.error(error?.message);
 }

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Origin, Protocol, RequestHead } from "../plugin/api.ts";
+import type { Origin, Protocol } from "../plugin/api.ts";
 import { OTHER } from "./names.ts";
 
 /** Methods that telemetry names; every other one is `_OTHER` (RFC 9110 §9, RFC 5789, QUERY). */
@@ -56,11 +56,10 @@ export function fullUrl(origin: Origin, target: string): string {
 }
 
 /** Host and port that a request named. The port is the scheme's own when it was left out; IPv6 loses its brackets. */
-export function serverOf(request: RequestHead): { host: string; port: number } {
-  const { authority } = request;
+export function serverOf(authority: string, scheme: "http" | "https"): { host: string; port: number } {
   const match = /^(?:\[([^\]]*)\]|([^:]*))(?::(\d{1,5}))?$/.exec(authority);
   const host = match?.[1] ?? match?.[2] ?? authority;
-  const port = match?.[3] === undefined ? (request.scheme === "https" ? 443 : 80) : Number(match[3]);
+  const port = match?.[3] === undefined ? (scheme === "https" ? 443 : 80) : Number(match[3]);
   return { host, port };
 }
 

@@ -18,6 +18,7 @@ import type { Instruments } from "./instruments.ts";
 import { instrumentsProducer } from "./metric-data.ts";
 import { SCOPE_NAME } from "./names.ts";
 import { sampledBy, TraceIds } from "./sampling.ts";
+import { SdkSpans } from "./sdk-spans.ts";
 import type { OtlpSettings, TelemetrySettings } from "./settings.ts";
 import { tracingFilter } from "./traces.ts";
 import { withoutRegistering } from "./unregistered.ts";
@@ -58,8 +59,7 @@ export function startSdk(options: SdkOptions): Sdk {
     tracing:
       sdk.tracerProvider &&
       tracingFilter({
-        tracer: sdk.tracerProvider.getTracer(SCOPE_NAME, version),
-        ids,
+        spans: new SdkSpans(sdk.tracerProvider.getTracer(SCOPE_NAME, version), ids),
         sampled: sampledBy(sampler, ratio),
         knownMethods: settings.knownMethods,
       }),

@@ -5,6 +5,7 @@ import { HoldfastError } from "../../src/errors.ts";
 import { ConsoleSpanProcessor } from "../../src/telemetry/console-exporter.ts";
 import { KNOWN_METHODS } from "../../src/telemetry/http-semantics.ts";
 import { sampledBy, TraceIds } from "../../src/telemetry/sampling.ts";
+import { SdkSpans } from "../../src/telemetry/sdk-spans.ts";
 import { tracingFilter } from "../../src/telemetry/traces.ts";
 import { connectionFacts, Driver, EPOCH_MS, exchangeFacts, outcomeFacts, staleFailure } from "./facts.ts";
 
@@ -17,8 +18,7 @@ function terminal(isTTY = false) {
     spanProcessors: [new ConsoleSpanProcessor({ isTTY, write: (text) => written.push(text) })],
   });
   const filter = tracingFilter({
-    tracer: provider.getTracer("test"),
-    ids,
+    spans: new SdkSpans(provider.getTracer("test"), ids),
     sampled: sampledBy("always_on", 1),
     knownMethods: KNOWN_METHODS,
   });

@@ -12,6 +12,7 @@ import type { SamplerName } from "../../src/config/sidecar-config.ts";
 import { HoldfastError } from "../../src/errors.ts";
 import { KNOWN_METHODS } from "../../src/telemetry/http-semantics.ts";
 import { sampledBy, TraceIds } from "../../src/telemetry/sampling.ts";
+import { SdkSpans } from "../../src/telemetry/sdk-spans.ts";
 import { parseTraceparent } from "../../src/telemetry/trace-context.ts";
 import { tracingFilter } from "../../src/telemetry/traces.ts";
 import { connectionFacts, Driver, EPOCH_MS, exchangeFacts, outcomeFacts, staleFailure } from "./facts.ts";
@@ -37,7 +38,7 @@ function recorder(sampler: SamplerName = "parentbased_always_on", ratio = 1) {
     startActiveSpan: tracer.startActiveSpan.bind(tracer),
   };
   const sampled = sampledBy(sampler, ratio);
-  const filter = tracingFilter({ tracer: counting, ids, sampled, knownMethods: KNOWN_METHODS });
+  const filter = tracingFilter({ spans: new SdkSpans(counting, ids), sampled, knownMethods: KNOWN_METHODS });
   return {
     driver: new Driver(filter),
     spans: () => exporter.getFinishedSpans(),

@@ -1,0 +1,112 @@
+/**
+ * Spans written by the OpenTelemetry SDK: for every exporter that takes its span objects.
+ *
+ * @module
+ */
+import {
+  type Attributes,
+  createTraceState,
+  ROOT_CONTEXT,
+  type SpanContext,
+  type SpanKind,
+  SpanStatusCode,
+  TraceFlags,
+  type Tracer,
+  trace,
+} from "@opentelemetry/api";
+import type { TraceIds } from "./sampling.ts";
+import type { AttributeValue, SpanPlace, SpanWriter } from "./span-writer.ts";
+
+interface SpanEvent {
+  readonly name: string;
+  readonly atEpochMs: number;
+  readonly attributes: Attributes;
+}
+
+const NOWHERE: SpanPlace = { traceId: "", spanId: "" };
+
+/** Makes a span of the SDK of what it is told. */
+export class SdkSpans implements SpanWriter {
+  readonly #tracer: Tracer;
+  readonly #ids: TraceIds;
+  #kind: SpanKind = 0;
+  #name = "";
+  #place = NOWHERE;
+  #startEpochMs = 0;
+  #endEpochMs = 0;
+  #parent: SpanContext | undefined;
+  #attributes: Attributes = {};
+  #links: { context: SpanContext }[] = [];
+  #events: SpanEvent[] = [];
+  #error: { message?: string } | undefined;
+
+  /**
+   * @param tracer - records every span it is asked for: the sampling decision is made before
+   * @param ids - where the tracer takes its ids from
+   */
+  constructor(tracer: Tracer, ids: TraceIds) {
+    this.#tracer = tracer;
+    this.#ids = ids;
+  }
+
+  begin(kind: SpanKind, name: string, place: SpanPlace, startEpochMs: number, endEpochMs: number): boolean {
+    this.#kind = kind;
+    this.#name = name;
+    this.#place = place;
+    this.#startEpochMs = startEpochMs;
+    this.#endEpochMs = endEpochMs;
+    this.#parent = undefined;
+    this.#attributes = {};
+    this.#links = [];
+    this.#events = [];
+    this.#error = undefined;
+    return true;
+  }
+
+  parent(spanId: string, isRemote: boolean, traceState: string | undefined): void {
+    const { traceId } = this.#place;
+    this.#parent = {
+      ...contextOf({ traceId, spanId }),
+      ...(isRemote && { isRemote }),
+      ...(traceState !== undefined && { traceState: createTraceState(traceState) }),
+    };
+  }
+
+  attribute(name: string, value: AttributeValue): void {
+    this.#attributes[name] = value;
+  }
+
+  link(to: SpanPlace): void {
+    this.#links.push({ context: contextOf(to) });
+  }
+
+  event(name: string, atEpochMs: number, attributes: Readonly<Record<string, string>>): void {
+    this.#events.push({ name, atEpochMs, attributes });
+  }
+
+  error(message: string | undefined): void {
+    this.#error = message === undefined ? {} : { message };
+  }
+
+  end(): void {
+    this.#ids.useNext(this.#place);
+    const span = this.#tracer.startSpan(
+      this.#name,
+      { kind: this.#kind, startTime: this.#startEpochMs, attributes: this.#attributes, links: this.#links },
+      this.#parent === undefined ? ROOT_CONTEXT : trace.setSpanContext(ROOT_CONTEXT, this.#parent),
+    );
+    for (const { name, atEpochMs, attributes } of this.#events) span.addEvent(name, attributes, atEpochMs);
+    if (this.#error !== undefined) span.setStatus({ code: SpanStatusCode.ERROR, ...this.#error });
+    span.end(this.#endEpochMs);
+  }
+
+  sharedBegin(): void {}
+
+  sharedEnd(): undefined {}
+
+  again(): void {}
+}
+
+function contextOf({ traceId, spanId }: SpanPlace): SpanContext {
+  return { traceId, spanId, traceFlags: TraceFlags.SAMPLED };
+}

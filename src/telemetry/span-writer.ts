@@ -1,0 +1,55 @@
+/**
+ * How finished spans are written down. A span is written in one go when it has ended, so nothing is kept of it before:
+ * what it says is gathered where it happens.
+ *
+ * @module
+ */
+import type { SpanKind } from "@opentelemetry/api";
+
+/** Value of an attribute; `undefined` leaves it out. */
+export type AttributeValue = string | number | boolean | undefined;
+
+/** What another span links to. */
+export interface SpanPlace {
+  /** 32 lower-case hexadecimal digits. */
+  readonly traceId: string;
+  /** 16 lower-case hexadecimal digits. */
+  readonly spanId: string;
+}
+
+/** Attributes that were written once and can be written again without looking at them. */
+export interface WrittenAttributes {
+  readonly bytes: Uint8Array;
+}
+
+/**
+ * Takes one span after the other: `begin`, then all that it says in any order, then `end`. All of it must happen in one
+ * go, before the next span begins. Times are milliseconds since the Unix epoch.
+ */
+export interface SpanWriter {
+  /**
+   * @returns whether the span is taken; if not, it is dropped and counted, and nothing more may be said of it
+   */
+  begin(kind: SpanKind, name: string, place: SpanPlace, startEpochMs: number, endEpochMs: number): boolean;
+  /**
+   * The span above this one, in the same trace.
+   *
+   * @param isRemote - whether it is a caller's
+   * @param traceState - value of `tracestate` as it came
+   */
+  parent(spanId: string, isRemote: boolean, traceState: string | undefined): void;
+  /** Each name at most once per span. */
+  attribute(name: string, value: AttributeValue): void;
+  link(to: SpanPlace): void;
+  event(name: string, atEpochMs: number, attributes: Readonly<Record<string, string>>): void;
+  /** The span is an error. */
+  error(message: string | undefined): void;
+  end(): void;
+
+  /** What is said from here to {@link sharedEnd} will be the same for spans to come. */
+  sharedBegin(): void;
+  /** @returns what {@link again} takes; `undefined`: it must be said anew each time */
+  sharedEnd(): WrittenAttributes | undefined;
+  /** Says what was said before. */
+  again(attributes: WrittenAttributes): void;
+}
