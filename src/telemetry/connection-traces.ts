@@ -10,6 +10,7 @@ import { SpanKind } from "@opentelemetry/api";
 import type { CloseReason, Connection, ConnectionHooks } from "../plugin/api.ts";
 import { protocolVersion } from "./http-semantics.ts";
 import { ATTR, connectionSetupSpan, connectionSpan, SPAN } from "./names.ts";
+import { type ClientFacts, type Repeated, repeatedClient, repeatedServer, type ServerFacts } from "./repeated.ts";
 import type { Sampled } from "./sampling.ts";
 import type { AttributeValue, SpanPlace, SpanWriter } from "./span-writer.ts";
 import { newSpanId, newTraceId } from "./trace-context.ts";
@@ -37,14 +38,11 @@ export class ConnectionTraces {
     return opened;
   }
 
-  /** A recorded exchange uses the connection. */
-  recorded(connection: Connection): void {
-    this.#of(connection).record();
-  }
-
-  /** Place of the span of the connection's setup, recorded now if it was not yet. */
-  setupOf(connection: Connection): SpanPlace | undefined {
-    return this.#of(connection).record();
+  /** A recorded exchange uses the connection, which is recorded now if it was not yet. */
+  recorded(connection: Connection): ConnectionTrace {
+    const found = this.#of(connection);
+    found.record();
+    return found;
   }
 
   #of(connection: Connection): ConnectionTrace {
@@ -57,11 +55,14 @@ export class ConnectionTraces {
   }
 }
 
-class ConnectionTrace implements ConnectionHooks {
+/** What is known of one connection. */
+export class ConnectionTrace implements ConnectionHooks {
   readonly #spans: SpanWriter;
   readonly #connection: Connection;
   #isRecorded = false;
   #setup: SpanPlace | undefined;
+  #server: Repeated<ServerFacts> | undefined;
+  #client: Repeated<ClientFacts> | undefined;
 
   constructor(spans: SpanWriter, connection: Connection) {
     this.#spans = spans;
@@ -69,14 +70,28 @@ class ConnectionTrace implements ConnectionHooks {
   }
 
   /** Records the connection from here on; an upstream one gets its setup span. */
-  record(): SpanPlace | undefined {
-    if (!this.#isRecorded) {
-      this.#isRecorded = true;
-      if (this.#connection.side === "upstream") {
-        this.#setup = newRoot();
-        writeSetup(this.#spans, this.#setup, this.#connection);
-      }
-    }
+  record(): void {
+    if (this.#isRecorded) return;
+    this.#isRecorded = true;
+    if (this.#connection.side !== "upstream") return;
+    this.#setup = newRoot();
+    writeSetup(this.#spans, this.#setup, this.#connection);
+  }
+
+  /** What SERVER spans on it have in common. */
+  get server(): Repeated<ServerFacts> {
+    this.#server ??= repeatedServer();
+    return this.#server;
+  }
+
+  /** What CLIENT spans on it have in common. */
+  get client(): Repeated<ClientFacts> {
+    this.#client ??= repeatedClient();
+    return this.#client;
+  }
+
+  /** Span of the connection's setup; `undefined` downstream. */
+  get setup(): SpanPlace | undefined {
     return this.#setup;
   }
 

@@ -165,7 +165,8 @@ interface Exporter<T> {
   export(items: T, done: (result: ExportResult) => void): void;
 }
 
-function exportSafely<T>(exporter: Exporter<T>, items: T, done: (result: ExportResult) => void): void {
+/** Exports; an exporter that throws has failed. */
+export function exportSafely<T>(exporter: Exporter<T>, items: T, done: (result: ExportResult) => void): void {
   try {
     exporter.export(items, done);
   } catch (thrown) {

@@ -15,13 +15,7 @@ import {
   trace,
 } from "@opentelemetry/api";
 import type { TraceIds } from "./sampling.ts";
-import type { AttributeValue, SpanPlace, SpanWriter } from "./span-writer.ts";
-
-interface SpanEvent {
-  readonly name: string;
-  readonly atEpochMs: number;
-  readonly attributes: Attributes;
-}
+import type { AttributeValue, SpanEvent, SpanPlace, SpanWriter } from "./span-writer.ts";
 
 const NOWHERE: SpanPlace = { traceId: "", spanId: "" };
 
@@ -37,7 +31,7 @@ export class SdkSpans implements SpanWriter {
   #parent: SpanContext | undefined;
   #attributes: Attributes = {};
   #links: { context: SpanContext }[] = [];
-  #events: SpanEvent[] = [];
+  #events: readonly SpanEvent[] = [];
   #error: { message?: string } | undefined;
 
   /**
@@ -80,8 +74,8 @@ export class SdkSpans implements SpanWriter {
     this.#links.push({ context: contextOf(to) });
   }
 
-  event(name: string, atEpochMs: number, attributes: Readonly<Record<string, string>>): void {
-    this.#events.push({ name, atEpochMs, attributes });
+  events(events: readonly SpanEvent[]): void {
+    this.#events = events;
   }
 
   error(message: string | undefined): void {
@@ -92,9 +86,11 @@ export class SdkSpans implements SpanWriter {
     this.#ids.useNext(this.#place);
     const span = this.#tracer.startSpan(
       this.#name,
-      { kind: this.#kind, startTime: this.#startEpochMs, attributes: this.#attributes, links: this.#links },
+      { kind: this.#kind, startTime: this.#startEpochMs, links: this.#links },
       this.#parent === undefined ? ROOT_CONTEXT : trace.setSpanContext(ROOT_CONTEXT, this.#parent),
     );
+    // Not given to `startSpan`, which would check each of them twice.
+    span.setAttributes(this.#attributes);
     for (const { name, atEpochMs, attributes } of this.#events) span.addEvent(name, attributes, atEpochMs);
     if (this.#error !== undefined) span.setStatus({ code: SpanStatusCode.ERROR, ...this.#error });
     span.end(this.#endEpochMs);

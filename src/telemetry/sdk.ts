@@ -7,19 +7,24 @@ import { OTLPMetricExporter as JsonMetricExporter } from "@opentelemetry/exporte
 import { OTLPMetricExporter as ProtobufMetricExporter } from "@opentelemetry/exporter-metrics-otlp-proto";
 import { OTLPTraceExporter as JsonTraceExporter } from "@opentelemetry/exporter-trace-otlp-http";
 import { OTLPTraceExporter as ProtobufTraceExporter } from "@opentelemetry/exporter-trace-otlp-proto";
+import { convertLegacyHttpOptions, createOtlpHttpExportDelegate } from "@opentelemetry/otlp-exporter-base/node-http";
+import { ProtobufTraceSerializer } from "@opentelemetry/otlp-transformer";
 import { defaultResource, type Resource, resourceFromAttributes } from "@opentelemetry/resources";
 import { type MetricReader, PeriodicExportingMetricReader, type PushMetricExporter } from "@opentelemetry/sdk-metrics";
 import { NodeSDK } from "@opentelemetry/sdk-node";
 import { AlwaysOnSampler, type SpanExporter, type SpanProcessor, type TracerProvider } from "@opentelemetry/sdk-trace";
 import type { Filter, Logger } from "../plugin/api.ts";
 import { type ConsoleOutput, ConsoleSpanProcessor } from "./console-exporter.ts";
-import { CountedBatches, DeliveryLog, reportedMetrics } from "./delivery.ts";
+import { CountedBatches, DeliveryLog, reportedMetrics, type SpansLost } from "./delivery.ts";
 import type { Instruments } from "./instruments.ts";
 import { instrumentsProducer } from "./metric-data.ts";
 import { SCOPE_NAME } from "./names.ts";
+import { OtlpSpans, type SpanRequest } from "./otlp-spans.ts";
 import { sampledBy, TraceIds } from "./sampling.ts";
 import { SdkSpans } from "./sdk-spans.ts";
 import type { OtlpSettings, TelemetrySettings } from "./settings.ts";
+import { EncodedBatches, type RequestExporter } from "./span-batches.ts";
+import type { SpanWriter } from "./span-writer.ts";
 import { tracingFilter } from "./traces.ts";
 import { withoutRegistering } from "./unregistered.ts";
 
@@ -44,29 +49,25 @@ export interface Sdk {
 
 /** @throws whatever an exporter finds wrong with its settings */
 export function startSdk(options: SdkOptions): Sdk {
-  const { settings, version } = options;
+  const { settings } = options;
   const { sampler, ratio } = settings.traces;
-  const ids = new TraceIds();
   const resource = defaultResource().merge(resourceFromAttributes(settings.resource));
-  const spans = spanProcessors(options);
+  const spans = writesBytes(settings) ? spansAsBytes(options, resource) : spansOfSdk(options);
   const sdk = startNodeSdk({
     resource,
-    ids,
+    ids: spans.ids,
     spans: spans.processors,
     metrics: metricReaders(options, resource),
   });
+  const writer = spans.writer(sdk.tracerProvider);
   return {
     tracing:
-      sdk.tracerProvider &&
-      tracingFilter({
-        spans: new SdkSpans(sdk.tracerProvider.getTracer(SCOPE_NAME, version), ids),
-        sampled: sampledBy(sampler, ratio),
-        knownMethods: settings.knownMethods,
-      }),
+      writer &&
+      tracingFilter({ spans: writer, sampled: sampledBy(sampler, ratio), knownMethods: settings.knownMethods }),
     async shutdown(timeoutMs) {
       const timeout = Promise.withResolvers<void>();
       const timer = setTimeout(timeout.resolve, timeoutMs);
-      await Promise.race([sdk.shutdown(), timeout.promise]);
+      await Promise.race([Promise.all([spans.shutdown(), sdk.shutdown()]), timeout.promise]);
       clearTimeout(timer);
       spans.abandon();
     },
@@ -117,16 +118,46 @@ function startNodeSdk({ resource, ids, spans, metrics }: NodeSdkParts): StartedN
   };
 }
 
-interface SpanProcessors {
+/** Where spans go. */
+interface Spans {
+  readonly ids: TraceIds;
   readonly processors: SpanProcessor[];
+  /** `undefined`: nothing takes them. @param provider - of the SDK; `undefined` without processors */
+  writer(provider: TracerProvider | undefined): SpanWriter | undefined;
+  /** Beyond the shutdown of the SDK. Never rejects. */
+  shutdown(): Promise<void>;
   /** Nothing is waited for any more: counts and reports what was not delivered. */
   abandon(): void;
 }
 
-function spanProcessors({ settings, instruments, log, output }: SdkOptions): SpanProcessors {
+/** Whether spans are written as bytes when they end. Whatever else is wanted of them takes the SDK's span objects. */
+function writesBytes({ traces }: TelemetrySettings): boolean {
+  const [exporter, ...others] = traces.exporters;
+  const isOtlpAlone = exporter === "otlp" && others.length === 0;
+  return isOtlpAlone && traces.otlp.protocol === "http/protobuf" && !traces.hasSpanLimits;
+}
+
+function spansAsBytes({ settings, instruments, log, version }: SdkOptions, resource: Resource): Spans {
+  const { batch, otlp } = settings.traces;
+  const deliveries = new DeliveryLog(log, "spans", otlp.url);
+  const writer = new OtlpSpans(resource, { name: SCOPE_NAME, version });
+  const batches = new EncodedBatches(writer, otlpRequests(otlp), batch, lostSpans(instruments, deliveries));
+  return {
+    ids: new TraceIds(),
+    processors: [],
+    writer: () => writer,
+    shutdown: () => batches.shutdown(),
+    abandon() {
+      batches.abandon();
+      deliveries.end();
+    },
+  };
+}
+
+function spansOfSdk({ settings, instruments, log, version, output }: SdkOptions): Spans {
   const { exporters, batch, otlp } = settings.traces;
   const deliveries = new DeliveryLog(log, "spans", otlp.url);
-  const dropped = instruments.droppedSpans.at("", () => ({}));
+  const ids = new TraceIds();
   const processors: SpanProcessor[] = [];
   const batched: CountedBatches[] = [];
   for (const exporter of exporters) {
@@ -135,10 +166,7 @@ function spanProcessors({ settings, instruments, log, output }: SdkOptions): Spa
         processors.push(new ConsoleSpanProcessor(output));
         break;
       case "otlp": {
-        const batches = new CountedBatches(otlpTraces(otlp), batch, (spans, cause) => {
-          dropped.value += spans;
-          deliveries.failed(cause, spans);
-        });
+        const batches = new CountedBatches(otlpTraces(otlp), batch, lostSpans(instruments, deliveries));
         processors.push(batches);
         batched.push(batches);
         break;
@@ -146,11 +174,22 @@ function spanProcessors({ settings, instruments, log, output }: SdkOptions): Spa
     }
   }
   return {
+    ids,
     processors,
+    writer: (provider) => provider && new SdkSpans(provider.getTracer(SCOPE_NAME, version), ids),
+    shutdown: async () => {},
     abandon() {
       for (const batches of batched) batches.abandon();
       deliveries.end();
     },
+  };
+}
+
+function lostSpans(instruments: Instruments, deliveries: DeliveryLog): SpansLost {
+  const dropped = instruments.droppedSpans.at("", () => ({}));
+  return (spans, cause) => {
+    dropped.value += spans;
+    deliveries.failed(cause, spans);
   };
 }
 
@@ -174,6 +213,21 @@ function otlpTraces(otlp: OtlpSettings): SpanExporter {
     case "http/json":
       return new JsonTraceExporter(exporterConfig(otlp));
   }
+}
+
+/** The library's OTLP over HTTP, its retries, compression and certificates, for requests that are bytes already. */
+function otlpRequests(otlp: OtlpSettings): RequestExporter {
+  const headers = { "Content-Type": "application/x-protobuf" };
+  return createOtlpHttpExportDelegate(
+    convertLegacyHttpOptions(exporterConfig(otlp), "TRACES", "v1/traces", headers),
+    {
+      serializeRequest: (request: SpanRequest) => request.bytes,
+      deserializeResponse: ProtobufTraceSerializer.deserializeResponse,
+    },
+    "otlp_http_span_exporter",
+    { name: "span", countItems: (request) => request.spans },
+    undefined,
+  );
 }
 
 function otlpMetrics(otlp: OtlpSettings): PushMetricExporter {

@@ -45,6 +45,8 @@ export interface TelemetrySettings {
     readonly sampler: SamplerName;
     readonly ratio: number;
     readonly batch: BatchSettings;
+    /** Whether a variable limits what spans may hold. The SDK reads and applies them. */
+    readonly hasSpanLimits: boolean;
     readonly otlp: OtlpSettings;
   };
   readonly metrics: {
@@ -57,6 +59,9 @@ export interface TelemetrySettings {
 
 /** Environment variables by name, as `process.env` has them. */
 export type Environment = Readonly<Record<string, string | undefined>>;
+
+/** `OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT`, `OTEL_ATTRIBUTE_VALUE_LENGTH_LIMIT`, `OTEL_SPAN_LINK_COUNT_LIMIT` and so on. */
+const SPAN_LIMIT = /^OTEL_(?:SPAN_|EVENT_|LINK_)?(?:ATTRIBUTE|EVENT|LINK)_(?:\w+_)?LIMIT$/;
 
 const DEFAULT_ENDPOINT = "http://localhost:4318";
 
@@ -101,6 +106,7 @@ export function resolveSettings(
         maxQueueSize,
         maxBatchSize: Math.min(variables.positive("OTEL_BSP_MAX_EXPORT_BATCH_SIZE") ?? 512, maxQueueSize),
       },
+      hasSpanLimits: Object.keys(env).some((name) => SPAN_LIMIT.test(name) && variables.text(name) !== undefined),
       otlp: otlpSettings(config, variables, "TRACES", "v1/traces"),
     },
     metrics: {

@@ -17,9 +17,11 @@ export interface SpanPlace {
   readonly spanId: string;
 }
 
-/** Attributes that were written once and can be written again without looking at them. */
-export interface WrittenAttributes {
-  readonly bytes: Uint8Array;
+/** Something that happened in the time of a span. */
+export interface SpanEvent {
+  readonly name: string;
+  readonly atEpochMs: number;
+  readonly attributes: Readonly<Record<string, string>>;
 }
 
 /**
@@ -41,7 +43,8 @@ export interface SpanWriter {
   /** Each name at most once per span. */
   attribute(name: string, value: AttributeValue): void;
   link(to: SpanPlace): void;
-  event(name: string, atEpochMs: number, attributes: Readonly<Record<string, string>>): void;
+  /** All of them, in the order in which they happened. */
+  events(events: readonly SpanEvent[]): void;
   /** The span is an error. */
   error(message: string | undefined): void;
   end(): void;
@@ -49,7 +52,7 @@ export interface SpanWriter {
   /** What is said from here to {@link sharedEnd} will be the same for spans to come. */
   sharedBegin(): void;
   /** @returns what {@link again} takes; `undefined`: it must be said anew each time */
-  sharedEnd(): WrittenAttributes | undefined;
+  sharedEnd(): Uint8Array | undefined;
   /** Says what was said before. */
-  again(attributes: WrittenAttributes): void;
+  again(said: Uint8Array): void;
 }

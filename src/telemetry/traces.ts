@@ -4,20 +4,12 @@
  * @module
  */
 import { SpanKind } from "@opentelemetry/api";
-import type {
-  Connection,
-  Exchange,
-  ExchangeHooks,
-  Failure,
-  Filter,
-  Outcome,
-  PluginFailure,
-  Protocol,
-} from "../plugin/api.ts";
-import { ConnectionTraces, type Recording } from "./connection-traces.ts";
+import type { Connection, Exchange, ExchangeHooks, Failure, Filter, Outcome, PluginFailure } from "../plugin/api.ts";
+import { type ConnectionTrace, ConnectionTraces, type Recording } from "./connection-traces.ts";
 import { fullUrl, normaliseMethod, protocolVersion, redactQuery, serverOf, splitTarget } from "./http-semantics.ts";
 import { ATTR, EVENT, OTHER, SPAN } from "./names.ts";
-import type { SpanPlace, SpanWriter } from "./span-writer.ts";
+import type { ClientFacts, ServerFacts } from "./repeated.ts";
+import type { SpanEvent, SpanPlace, SpanWriter } from "./span-writer.ts";
 import {
   FLAG_SAMPLED,
   formatTraceparent,
@@ -64,23 +56,19 @@ function passOnUnsampled(exchange: Exchange, parent: RemoteParent | undefined, t
   exchange.trace = { traceId, spanId, sampled: false };
 }
 
-/** What an attempt is known by from its beginning on. */
+/** One attempt, as it began: filters may rewrite the request for the next. */
 interface Attempt {
   readonly place: SpanPlace;
   readonly startedAtEpochMs: number;
-  /** URL of the request as it goes to its origin; filters may rewrite the request for the next attempt. */
+  /** URL of the request as it goes to its origin. */
   readonly url: string | undefined;
   /** `undefined`: none was found. */
   readonly connection: Connection | undefined;
-  readonly protocol: Protocol | undefined;
-  readonly setup: SpanPlace | undefined;
-  readonly reused: boolean;
-  readonly wasIdle: boolean;
+  readonly trace: ConnectionTrace | undefined;
+  readonly facts: ClientFacts;
   readonly index: number;
   readonly ageMs: number;
   readonly idleMs: number;
-  readonly idleLimitMs: number | undefined;
-  readonly idleLimitSource: string | undefined;
 }
 
 /** Gathers what the spans of one exchange say, and writes each when it has ended. */
@@ -88,23 +76,18 @@ class ExchangeTrace implements ExchangeHooks {
   readonly #spans: SpanWriter;
   readonly #connections: ConnectionTraces;
   readonly #exchange: Exchange;
+  readonly #downstream: ConnectionTrace;
   readonly #place: SpanPlace;
   readonly #parent: RemoteParent | undefined;
   readonly #traceState: string | undefined;
-  readonly #method: string;
-  // As the request came: filters may rewrite it.
-  readonly #originalMethod: string;
+  /** As the request came: filters may rewrite it. */
+  readonly #facts: ServerFacts;
   readonly #target: string;
-  readonly #scheme: "http" | "https";
-  readonly #authority: string;
-  readonly #version: string;
-  readonly #userAgent: string | undefined;
-  readonly #clientAddress: string;
   readonly #downstreamAgeMs: number;
   /** Attempts that have a span. */
   #attempts = 0;
   #attempt: Attempt | undefined;
-  #failures: { readonly failure: PluginFailure; readonly atEpochMs: number }[] | undefined;
+  #failures: SpanEvent[] | undefined;
 
   constructor(
     options: TracingOptions,
@@ -122,19 +105,23 @@ class ExchangeTrace implements ExchangeHooks {
     this.#place = { traceId, spanId };
     this.#parent = parent;
     this.#traceState = parent === undefined ? undefined : traceStateOf(exchange);
-    this.#method = normaliseMethod(request.method, options.knownMethods);
-    this.#originalMethod = request.method;
+    this.#facts = {
+      method: normaliseMethod(request.method, options.knownMethods),
+      originalMethod: request.method,
+      scheme: request.scheme,
+      authority: request.authority,
+      version: request.version,
+      userAgent: headers.get("user-agent"),
+      clientAddress: exchange.clientAddress,
+      answeredBy: "none",
+      route: undefined,
+    };
     this.#target = request.target;
-    this.#scheme = request.scheme;
-    this.#authority = request.authority;
-    this.#version = request.version;
-    this.#userAgent = headers.get("user-agent");
-    this.#clientAddress = exchange.clientAddress;
     this.#downstreamAgeMs = downstream.ageMs;
     // What stood beside a `traceparent` that was not valid belongs to no trace (W3C Trace Context §3.3).
     if (parent === undefined && headers.has("tracestate")) headers.delete("tracestate");
     exchange.trace = { traceId, spanId, sampled: true };
-    connections.recorded(downstream);
+    this.#downstream = connections.recorded(downstream);
   }
 
   upstreamConnected(connection: Connection): void {
@@ -151,8 +138,19 @@ class ExchangeTrace implements ExchangeHooks {
   }
 
   pluginFailed(failure: PluginFailure): void {
+    const { error } = failure;
     this.#failures ??= [];
-    this.#failures.push({ failure, atEpochMs: this.#exchange.startedAtEpochMs + this.#exchange.elapsedMs });
+    this.#failures.push({
+      name: EVENT.pluginFailed,
+      atEpochMs: this.#exchange.startedAtEpochMs + this.#exchange.elapsedMs,
+      attributes: {
+        [ATTR.pluginName]: failure.plugin,
+        [ATTR.pluginHook]: failure.hook,
+        [ATTR.pluginOnError]: failure.onError,
+        [ATTR.exceptionType]: error instanceof Error ? error.name : typeof error,
+        [ATTR.exceptionMessage]: error instanceof Error ? error.message : String(error),
+      },
+    });
   }
 
   end(outcome: Outcome): void {
@@ -164,60 +162,41 @@ class ExchangeTrace implements ExchangeHooks {
   }
 
   #spanName(): string {
-    return this.#method === OTHER ? SPAN.unknownMethod : this.#method;
+    const { method } = this.#facts;
+    return method === OTHER ? SPAN.unknownMethod : method;
   }
 
   #writeServer(outcome: Outcome): void {
     const exchange = this.#exchange;
-    const { downstream, startedAtEpochMs } = exchange;
+    const { startedAtEpochMs } = exchange;
     const spans = this.#spans;
     const { status, error } = outcome;
     const endedAtEpochMs = startedAtEpochMs + outcome.durationMs;
     if (!spans.begin(SpanKind.SERVER, this.#spanName(), this.#place, startedAtEpochMs, endedAtEpochMs)) return;
     if (this.#parent !== undefined) spans.parent(this.#parent.spanId, true, this.#traceState);
-    spans.attribute(ATTR.httpRequestMethod, this.#method);
-    if (this.#method === OTHER) spans.attribute(ATTR.httpRequestMethodOriginal, this.#originalMethod);
-    const server = serverOf(this.#authority, this.#scheme);
+    const facts = this.#facts;
+    facts.answeredBy = outcome.answeredBy;
+    facts.route = exchange.route?.name;
+    const { server } = this.#downstream;
+    if (!server.say(spans, facts)) {
+      writeServerFacts(spans, facts, exchange.downstream);
+      server.done(spans);
+    }
     const { path, query } = splitTarget(this.#target);
-    spans.attribute(ATTR.urlScheme, this.#scheme);
     spans.attribute(ATTR.urlPath, path);
     if (query !== undefined) spans.attribute(ATTR.urlQuery, redactQuery(query));
-    spans.attribute(ATTR.serverAddress, server.host);
-    spans.attribute(ATTR.serverPort, server.port);
-    spans.attribute(ATTR.clientAddress, this.#clientAddress);
-    spans.attribute(ATTR.networkPeerAddress, downstream.remoteAddress);
-    spans.attribute(ATTR.networkPeerPort, downstream.remotePort);
-    spans.attribute(ATTR.networkProtocolVersion, this.#version);
-    spans.attribute(ATTR.userAgentOriginal, this.#userAgent);
-    spans.attribute(ATTR.direction, exchange.direction);
     spans.attribute(ATTR.exchangeId, exchange.id);
-    spans.attribute(ATTR.connectionId, downstream.id);
     spans.attribute(ATTR.connectionRequestIndex, exchange.downstreamIndex);
     spans.attribute(ATTR.connectionAgeMs, this.#downstreamAgeMs);
     spans.attribute(ATTR.connectionIdleMs, exchange.downstreamIdleMs);
-    spans.attribute(ATTR.answeredBy, outcome.answeredBy);
     spans.attribute(ATTR.httpRequestBodySize, outcome.requestBytes);
     spans.attribute(ATTR.httpResponseBodySize, outcome.responseBytes);
     spans.attribute(ATTR.httpResponseStatusCode, status);
-    spans.attribute(ATTR.route, exchange.route?.name);
     spans.attribute(ATTR.stale, outcome.stale);
-    if (this.#failures !== undefined) this.#writeFailures(this.#failures);
+    if (this.#failures !== undefined) spans.events(this.#failures);
     const isFault = error === undefined ? status !== undefined && status >= 500 : error.source !== "downstream";
     writeError(spans, error, status, isFault);
     spans.end();
-  }
-
-  #writeFailures(failures: readonly { readonly failure: PluginFailure; readonly atEpochMs: number }[]): void {
-    for (const { failure, atEpochMs } of failures) {
-      const { error } = failure;
-      this.#spans.event(EVENT.pluginFailed, atEpochMs, {
-        [ATTR.pluginName]: failure.plugin,
-        [ATTR.pluginHook]: failure.hook,
-        [ATTR.pluginOnError]: failure.onError,
-        [ATTR.exceptionType]: error instanceof Error ? error.name : typeof error,
-        [ATTR.exceptionMessage]: error instanceof Error ? error.message : String(error),
-      });
-    }
   }
 
   #startAttempt(connection: Connection | undefined): Attempt {
@@ -229,15 +208,21 @@ class ExchangeTrace implements ExchangeHooks {
       startedAtEpochMs: exchange.attemptStartedAtEpochMs,
       url: origin === undefined ? undefined : fullUrl(origin, exchange.request.target),
       connection,
-      protocol: connection?.protocol,
-      setup: connection === undefined ? undefined : this.#connections.setupOf(connection),
-      reused,
-      wasIdle: reused && connection.activeExchanges <= 1,
+      trace: connection === undefined ? undefined : this.#connections.recorded(connection),
+      facts: {
+        method: this.#facts.method,
+        originalMethod: this.#facts.originalMethod,
+        origin,
+        protocol: connection?.protocol,
+        resends: this.#attempts,
+        reused,
+        wasIdle: reused && connection.activeExchanges <= 1,
+        idleLimitMs: connection?.idleLimitMs,
+        idleLimitSource: connection?.idleLimitSource,
+      },
       index: exchange.upstreamIndex,
       ageMs: connection === undefined ? 0 : connection.ageMs,
       idleMs: exchange.upstreamIdleMs,
-      idleLimitMs: connection?.idleLimitMs,
-      idleLimitSource: connection?.idleLimitSource,
     };
     this.#attempt = attempt;
     this.#attempts++;
@@ -265,42 +250,75 @@ class ExchangeTrace implements ExchangeHooks {
     if (!spans.begin(SpanKind.CLIENT, this.#spanName(), attempt.place, attempt.startedAtEpochMs, endedAtEpochMs))
       return;
     spans.parent(this.#place.spanId, false, this.#traceState);
-    const origin = exchange.route?.origin;
-    spans.attribute(ATTR.httpRequestMethod, this.#method);
-    if (this.#method === OTHER) spans.attribute(ATTR.httpRequestMethodOriginal, this.#originalMethod);
-    if (this.#attempts > 1) spans.attribute(ATTR.httpRequestResendCount, this.#attempts - 1);
-    spans.attribute(ATTR.serverAddress, origin?.host);
-    spans.attribute(ATTR.serverPort, origin?.port);
-    spans.attribute(ATTR.urlScheme, origin?.scheme);
+    const { facts, connection, trace } = attempt;
+    if (connection === undefined || trace === undefined) writeClientFacts(spans, facts, exchange);
+    else {
+      const { client } = trace;
+      if (!client.say(spans, facts)) {
+        writeClientFacts(spans, facts, exchange);
+        writeUpstreamFacts(spans, facts, connection, trace.setup);
+        client.done(spans);
+      }
+      spans.attribute(ATTR.connectionRequestIndex, attempt.index);
+      spans.attribute(ATTR.connectionAgeMs, attempt.ageMs);
+      spans.attribute(ATTR.connectionIdleMs, attempt.idleMs);
+    }
     spans.attribute(ATTR.urlFull, attempt.url);
-    spans.attribute(ATTR.direction, exchange.direction);
-    if (attempt.connection !== undefined) this.#writeUpstream(attempt, attempt.connection);
     spans.attribute(ATTR.httpResponseStatusCode, status);
     writeError(spans, error, status, error !== undefined || (status !== undefined && status >= 400));
     spans.end();
   }
+}
 
-  #writeUpstream(attempt: Attempt, connection: Connection): void {
-    const spans = this.#spans;
-    if (attempt.setup !== undefined) spans.link(attempt.setup);
-    spans.attribute(ATTR.networkPeerAddress, connection.remoteAddress);
-    spans.attribute(ATTR.networkPeerPort, connection.remotePort);
-    spans.attribute(ATTR.networkProtocolVersion, attempt.protocol && protocolVersion(attempt.protocol));
-    spans.attribute(ATTR.connReused, attempt.reused);
-    spans.attribute(ATTR.connWasIdle, attempt.wasIdle);
-    spans.attribute(ATTR.connectionId, connection.id);
-    spans.attribute(ATTR.connectionRequestIndex, attempt.index);
-    spans.attribute(ATTR.connectionAgeMs, attempt.ageMs);
-    spans.attribute(ATTR.connectionIdleMs, attempt.idleMs);
-    const { idleLimitMs } = attempt;
-    if (Number.isFinite(idleLimitMs)) spans.attribute(ATTR.connectionIdleLimitMs, idleLimitMs);
-    spans.attribute(ATTR.connectionIdleLimitSource, attempt.idleLimitSource);
-    if (attempt.reused) return;
-    const { dnsMs, connectMs, tlsMs } = connection.setup;
-    spans.attribute(ATTR.connectionDnsMs, dnsMs);
-    spans.attribute(ATTR.connectionConnectMs, connectMs);
-    spans.attribute(ATTR.connectionTlsMs, tlsMs);
-  }
+function writeServerFacts(spans: SpanWriter, facts: ServerFacts, downstream: Connection): void {
+  const server = serverOf(facts.authority, facts.scheme);
+  spans.attribute(ATTR.httpRequestMethod, facts.method);
+  if (facts.method === OTHER) spans.attribute(ATTR.httpRequestMethodOriginal, facts.originalMethod);
+  spans.attribute(ATTR.urlScheme, facts.scheme);
+  spans.attribute(ATTR.serverAddress, server.host);
+  spans.attribute(ATTR.serverPort, server.port);
+  spans.attribute(ATTR.clientAddress, facts.clientAddress);
+  spans.attribute(ATTR.networkPeerAddress, downstream.remoteAddress);
+  spans.attribute(ATTR.networkPeerPort, downstream.remotePort);
+  spans.attribute(ATTR.networkProtocolVersion, facts.version);
+  spans.attribute(ATTR.userAgentOriginal, facts.userAgent);
+  spans.attribute(ATTR.direction, downstream.direction);
+  spans.attribute(ATTR.connectionId, downstream.id);
+  spans.attribute(ATTR.answeredBy, facts.answeredBy);
+  spans.attribute(ATTR.route, facts.route);
+}
+
+function writeClientFacts(spans: SpanWriter, facts: ClientFacts, { direction }: Exchange): void {
+  spans.attribute(ATTR.httpRequestMethod, facts.method);
+  if (facts.method === OTHER) spans.attribute(ATTR.httpRequestMethodOriginal, facts.originalMethod);
+  if (facts.resends > 0) spans.attribute(ATTR.httpRequestResendCount, facts.resends);
+  spans.attribute(ATTR.serverAddress, facts.origin?.host);
+  spans.attribute(ATTR.serverPort, facts.origin?.port);
+  spans.attribute(ATTR.urlScheme, facts.origin?.scheme);
+  spans.attribute(ATTR.direction, direction);
+}
+
+function writeUpstreamFacts(
+  spans: SpanWriter,
+  facts: ClientFacts,
+  connection: Connection,
+  setup: SpanPlace | undefined,
+): void {
+  if (setup !== undefined) spans.link(setup);
+  spans.attribute(ATTR.networkPeerAddress, connection.remoteAddress);
+  spans.attribute(ATTR.networkPeerPort, connection.remotePort);
+  spans.attribute(ATTR.networkProtocolVersion, facts.protocol && protocolVersion(facts.protocol));
+  spans.attribute(ATTR.connReused, facts.reused);
+  spans.attribute(ATTR.connWasIdle, facts.wasIdle);
+  spans.attribute(ATTR.connectionId, connection.id);
+  const { idleLimitMs } = facts;
+  if (Number.isFinite(idleLimitMs)) spans.attribute(ATTR.connectionIdleLimitMs, idleLimitMs);
+  spans.attribute(ATTR.connectionIdleLimitSource, facts.idleLimitSource);
+  if (facts.reused) return;
+  const { dnsMs, connectMs, tlsMs } = connection.setup;
+  spans.attribute(ATTR.connectionDnsMs, dnsMs);
+  spans.attribute(ATTR.connectionConnectMs, connectMs);
+  spans.attribute(ATTR.connectionTlsMs, tlsMs);
 }
 
 function writeError(spans: SpanWriter, error: Failure | undefined, status: number | undefined, isFault: boolean): void {

@@ -21,6 +21,7 @@ test("without variables the configuration stands", () => {
     sampler: "parentbased_traceidratio",
     ratio: 0.25,
     batch: { delayMs: 5000, exportTimeoutMs: 30_000, maxQueueSize: 2048, maxBatchSize: 512 },
+    hasSpanLimits: false,
     otlp: { url: "http://collector:4318/v1/traces", protocol: "http/json", headers: {}, timeoutMs: 10_000 },
   });
   assert.deepEqual(settings.metrics, {

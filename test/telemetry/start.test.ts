@@ -5,6 +5,7 @@ import { createServer } from "node:http";
 import type { AddressInfo } from "node:net";
 import { type TestContext, test } from "node:test";
 import { promisify } from "node:util";
+import { gunzipSync } from "node:zlib";
 import { trace } from "@opentelemetry/api";
 import { InMemorySpanExporter, SimpleSpanProcessor, TracerProvider } from "@opentelemetry/sdk-trace";
 import type { TelemetryConfig } from "../../src/config/sidecar-config.ts";
@@ -13,6 +14,7 @@ import type { Environment } from "../../src/telemetry/settings.ts";
 import { startTelemetry, type Telemetry } from "../../src/telemetry/start.ts";
 import { attributes, Collector, type OtlpMetrics, type OtlpTraces, spansOf } from "./collector.ts";
 import { connectionFacts, Driver, exchangeFacts, outcomeFacts } from "./facts.ts";
+import { type DecodedResourceSpans, type DecodedScopeSpans, decodeTraces } from "./otlp.ts";
 
 interface Started {
   readonly telemetry: Telemetry;
@@ -140,29 +142,80 @@ test("spans and metrics arrive at a collector as JSON, under the names and heade
   assert.deepEqual([warnings, errors], [[], []]);
 });
 
-test("http/protobuf is sent as protobuf", async (t) => {
+test("spans and metrics arrive at a collector as protobuf", async (t) => {
   const collector = new Collector(t, (response) => response.writeHead(200).end());
   const endpoint = await collector.listen();
+  const { telemetry, driver } = start(t, endpoint, {
+    env: { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_EXPORTER_OTLP_HEADERS: "api-key=sesame" },
+  });
+  await telemetry.load();
+  driver.run(exchangeFacts({ target: "/items?sig=secret" }), connectionFacts({ id: 7 }));
+  await telemetry.shutdown();
+  for (const path of ["/v1/traces", "/v1/metrics"]) {
+    const { headers } = collector.of(path)[0]!;
+    assert.equal(headers["content-type"], "application/x-protobuf");
+    assert.equal(headers["api-key"], "sesame");
+  }
+  const [{ resource, scopeSpans }] = decodeTraces(collector.of("/v1/traces")[0]!.body).resourceSpans as [
+    DecodedResourceSpans,
+  ];
+  assert.deepEqual(
+    resource.attributes.map(({ key }) => key),
+    [
+      "service.instance.id",
+      "service.name",
+      "telemetry.distro.name",
+      "telemetry.distro.version",
+      "telemetry.sdk.language",
+      "telemetry.sdk.name",
+      "telemetry.sdk.version",
+    ],
+  );
+  const [{ scope, spans }] = scopeSpans as [DecodedScopeSpans];
+  assert.deepEqual([scope.name, scope.version], ["holdfast", "1.2.3"]);
+  assert.deepEqual(spans.map(({ name, kind }) => [name, kind]).sort(), [
+    ["GET", 2],
+    ["GET", 3],
+    ["HTTP connection_setup inventory.internal:8081", 1],
+  ]);
+  assert.ok(collector.of("/v1/metrics")[0]!.body.includes("http.server.request.duration"));
+  assert.equal(collector.of("/v1/traces")[0]!.body.includes("secret"), false);
+  assert.equal(telemetry.droppedSpans, 0);
+});
+
+test("protobuf is compressed where the environment of the process says so", async (t) => {
+  const collector = new Collector(t, (response) => response.writeHead(200).end());
+  const endpoint = await collector.listen();
+  process.env["OTEL_EXPORTER_OTLP_COMPRESSION"] = "gzip";
+  t.after(() => Reflect.deleteProperty(process.env, "OTEL_EXPORTER_OTLP_COMPRESSION"));
   const { telemetry, driver } = start(t, endpoint, { env: { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf" } });
   await telemetry.load();
   driver.run(exchangeFacts(), connectionFacts());
   await telemetry.shutdown();
-  for (const path of ["/v1/traces", "/v1/metrics"]) {
-    const { headers, body } = collector.of(path)[0]!;
-    assert.equal(headers["content-type"], "application/x-protobuf");
-    // Field 1, length-delimited (`resource_spans`, `resource_metrics`), and its length takes up the whole body.
-    assert.equal(body[0], 0x0a);
-    let at = 1;
-    let length = 0;
-    for (let shift = 0; ; shift += 7) {
-      const byte = body[at++]!;
-      length |= (byte & 0x7f) << shift;
-      if (byte < 0x80) break;
-    }
-    assert.equal(at + length, body.length);
-    assert.ok(body.includes(path === "/v1/traces" ? "holdfast.connection.id" : "http.server.request.duration"));
+  const { headers, body } = collector.of("/v1/traces")[0]!;
+  assert.equal(headers["content-encoding"], "gzip");
+  assert.equal(decodeTraces(gunzipSync(body)).resourceSpans[0]?.scopeSpans[0]?.spans.length, 3);
+});
+
+test("limits of spans hold with protobuf too, and so does the console beside it", async (t) => {
+  const collector = new Collector(t, (response) => response.writeHead(200).end());
+  const endpoint = await collector.listen();
+  const limit = "OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT";
+  // Read by the SDK from the process's own.
+  process.env[limit] = "3";
+  t.after(() => Reflect.deleteProperty(process.env, limit));
+  for (const env of [{ [limit]: "3" }, { OTEL_TRACES_EXPORTER: "otlp,console" }]) {
+    const { telemetry, driver, printed } = start(t, endpoint, {
+      env: { ...env, OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf" },
+    });
+    await telemetry.load();
+    driver.run(exchangeFacts(), connectionFacts());
+    await telemetry.shutdown();
+    const request = decodeTraces(collector.of("/v1/traces").at(-1)!.body);
+    const server = request.resourceSpans[0]?.scopeSpans[0]?.spans.find(({ kind }) => kind === 2);
+    assert.equal(server?.attributes.length, 3);
+    assert.equal(printed.length, "OTEL_TRACES_EXPORTER" in env ? 1 : 0);
   }
-  assert.equal(telemetry.droppedSpans, 0);
 });
 
 /** Everything that is registered with the OpenTelemetry API in this process. */
@@ -256,66 +309,72 @@ test("before the SDK is loaded requests pass untouched and metrics count", async
   );
 });
 
-test("a collector that is down: nothing throws, spans are counted as dropped, one warning and their number at the end", async (t) => {
-  const gone = createServer().listen(0, "127.0.0.1");
-  await once(gone, "listening");
-  const endpoint = `http://127.0.0.1:${(gone.address() as AddressInfo).port}`;
-  gone.close();
-  await once(gone, "close");
-  const { telemetry, driver, warnings } = start(t, endpoint, {
-    // The exporter waits about a second before it tries again: within this limit it does not.
-    env: {
-      OTEL_EXPORTER_OTLP_TIMEOUT: "300",
-      OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "10",
-      OTEL_METRICS_EXPORTER: "prometheus",
-    },
+for (const protocol of ["http/json", "http/protobuf"] as const) {
+  test(`${protocol}: a collector that is down: nothing throws, spans are counted as dropped, one warning and their number at the end`, async (t) => {
+    const gone = createServer().listen(0, "127.0.0.1");
+    await once(gone, "listening");
+    const endpoint = `http://127.0.0.1:${(gone.address() as AddressInfo).port}`;
+    gone.close();
+    await once(gone, "close");
+    const { telemetry, driver, warnings } = start(t, endpoint, {
+      // The exporter waits about a second before it tries again: within this limit it does not.
+      env: {
+        OTEL_EXPORTER_OTLP_PROTOCOL: protocol,
+        OTEL_EXPORTER_OTLP_TIMEOUT: "300",
+        OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "10",
+        OTEL_METRICS_EXPORTER: "prometheus",
+      },
+    });
+    await telemetry.load();
+    const connection = connectionFacts();
+    // Two spans each, and one for the setup of the connection they share.
+    for (let index = 0; index < 20; index++) driver.run(exchangeFacts(), connection);
+    await telemetry.shutdown(20_000);
+    assert.equal(telemetry.droppedSpans, 41);
+    assert.equal(warnings.length, 2);
+    const where = `collector at ${endpoint}/v1/traces`;
+    assert.match(warnings[0] ?? "", new RegExp(`${where} does not take our spans \\(.*ECONNREFUSED`));
+    assert.match(warnings[1] ?? "", new RegExp(`${where} did not take 41 of our spans in all`));
+    assert.match((await telemetry.prometheusText())!.body, /\nholdfast_telemetry_dropped_spans_total 41\n/);
   });
-  await telemetry.load();
-  const connection = connectionFacts();
-  // Two spans each, and one for the setup of the connection they share.
-  for (let index = 0; index < 20; index++) driver.run(exchangeFacts(), connection);
-  await telemetry.shutdown(20_000);
-  assert.equal(telemetry.droppedSpans, 41);
-  assert.equal(warnings.length, 2);
-  const where = `collector at ${endpoint}/v1/traces`;
-  assert.match(warnings[0] ?? "", new RegExp(`${where} does not take our spans \\(.*ECONNREFUSED`));
-  assert.match(warnings[1] ?? "", new RegExp(`${where} did not take 41 of our spans in all`));
-  assert.match((await telemetry.prometheusText())!.body, /\nholdfast_telemetry_dropped_spans_total 41\n/);
-});
 
-test("a collector that refuses: spans are dropped", async (t) => {
-  const collector = new Collector(t, (response) => response.writeHead(400).end("no"));
-  const { telemetry, driver, warnings } = start(t, await collector.listen());
-  await telemetry.load();
-  driver.run(exchangeFacts(), connectionFacts());
-  await telemetry.shutdown(20_000);
-  assert.equal(telemetry.droppedSpans, 3);
-  assert.equal(warnings.filter((line) => line.includes("does not take our spans")).length, 1);
-  assert.equal(warnings.filter((line) => line.includes("did not take 3 of our spans")).length, 1);
-  assert.equal(warnings.filter((line) => line.includes("metrics")).length, 1);
-});
-
-test("a collector that never answers: memory is bounded, the shutdown does not wait for it, the log says what is lost", async (t) => {
-  const collector = new Collector(t, () => {});
-  const { telemetry, driver, warnings } = start(t, await collector.listen(), {
-    env: {
-      OTEL_BSP_MAX_QUEUE_SIZE: "8",
-      OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "4",
-      OTEL_METRICS_EXPORTER: "none",
-    },
+  test(`${protocol}: a collector that refuses: spans are dropped`, async (t) => {
+    const collector = new Collector(t, (response) => response.writeHead(400).end("no"));
+    const { telemetry, driver, warnings } = start(t, await collector.listen(), {
+      env: { OTEL_EXPORTER_OTLP_PROTOCOL: protocol },
+    });
+    await telemetry.load();
+    driver.run(exchangeFacts(), connectionFacts());
+    await telemetry.shutdown(20_000);
+    assert.equal(telemetry.droppedSpans, 3);
+    assert.equal(warnings.filter((line) => line.includes("does not take our spans")).length, 1);
+    assert.equal(warnings.filter((line) => line.includes("did not take 3 of our spans")).length, 1);
+    assert.equal(warnings.filter((line) => line.includes("metrics")).length, 1);
   });
-  await telemetry.load();
-  const connection = connectionFacts();
-  for (let index = 0; index < 100; index++) driver.run(exchangeFacts(), connection);
-  // 201 spans: four are being sent, eight wait.
-  assert.equal(telemetry.droppedSpans, 189);
-  assert.equal(warnings.length, 1);
-  assert.match(warnings[0] ?? "", /does not take our spans \(the queue of 8 spans is full\)/);
-  await telemetry.shutdown(1);
-  assert.equal(telemetry.droppedSpans, 201);
-  assert.equal(warnings.length, 2);
-  assert.match(warnings[1] ?? "", /did not take 201 of our spans in all; the last reason: not delivered in time/);
-});
+
+  test(`${protocol}: a collector that never answers: memory is bounded, the shutdown does not wait for it, the log says what is lost`, async (t) => {
+    const collector = new Collector(t, () => {});
+    const { telemetry, driver, warnings } = start(t, await collector.listen(), {
+      env: {
+        OTEL_EXPORTER_OTLP_PROTOCOL: protocol,
+        OTEL_BSP_MAX_QUEUE_SIZE: "8",
+        OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "4",
+        OTEL_METRICS_EXPORTER: "none",
+      },
+    });
+    await telemetry.load();
+    const connection = connectionFacts();
+    for (let index = 0; index < 100; index++) driver.run(exchangeFacts(), connection);
+    // 201 spans: four are being sent, eight wait.
+    assert.equal(telemetry.droppedSpans, 189);
+    assert.equal(warnings.length, 1);
+    assert.match(warnings[0] ?? "", /does not take our spans \(the queue of 8 spans is full\)/);
+    await telemetry.shutdown(1);
+    assert.equal(telemetry.droppedSpans, 201);
+    assert.equal(warnings.length, 2);
+    assert.match(warnings[1] ?? "", /did not take 201 of our spans in all; the last reason: not delivered in time/);
+  });
+}
 
 test("a wrong endpoint is one error in the log; traffic and metrics go on", async (t) => {
   const { telemetry, driver, errors } = start(t, "not a url");
