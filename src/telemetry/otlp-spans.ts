@@ -48,6 +48,9 @@ const FLAG_REMOTE = 0x200;
 /** As many as the SDK keeps; newer ones push out older ones. */
 const MAX_EVENTS = 128;
 
+/** Where the key begins in a `KeyValue` that stands as a field: behind the tag and the length. */
+const KEY_AT = 2;
+
 const TRACE_ID_BYTES = 16;
 const SPAN_ID_BYTES = 8;
 
@@ -151,8 +154,7 @@ export class OtlpSpans implements SpanWriter {
 
   attribute(name: string, value: AttributeValue): void {
     if (value === undefined) return;
-    this.#buffer.byte(SPAN.attributes);
-    this.#keyValue(name, value);
+    this.#keyValue(SPAN.attributes, name, value);
   }
 
   link(to: SpanPlace): void {
@@ -178,8 +180,7 @@ export class OtlpSpans implements SpanWriter {
       buffer.byte(EVENT.name);
       buffer.text(name);
       for (const [key, value] of Object.entries(attributes)) {
-        buffer.byte(EVENT.attributes);
-        this.#keyValue(key, value);
+        this.#keyValue(EVENT.attributes, key, value);
       }
       buffer.closeLong(start);
     }
@@ -262,11 +263,14 @@ export class OtlpSpans implements SpanWriter {
     this.#parentId = "";
   }
 
-  #keyValue(name: string, value: string | number | boolean): void {
+  /** Writes a `KeyValue` as the field with this tag. */
+  #keyValue(tag: number, name: string, value: string | number | boolean): void {
+    const key = this.#keys.get(name) ?? this.#newKey(name);
     const buffer = this.#buffer;
-    const start = buffer.open();
-    buffer.raw(this.#keys.get(name) ?? this.#newKey(name));
-    const valueStart = buffer.open();
+    const start = buffer.at;
+    buffer.raw(key);
+    buffer.bytes[start] = tag;
+    const valueAt = buffer.at;
     if (typeof value === "string") {
       buffer.byte(ANY.string);
       buffer.text(value);
@@ -280,16 +284,18 @@ export class OtlpSpans implements SpanWriter {
       buffer.byte(ANY.double);
       buffer.double(value);
     }
-    buffer.close(valueStart);
-    buffer.close(start);
+    buffer.close(valueAt);
+    buffer.close(start + KEY_AT);
   }
 
-  /** Key of an attribute with all that stands before the length of its value. */
+  /** A `KeyValue` up to its value, with room for the tag before it and for both lengths. */
   #newKey(name: string): Uint8Array {
     const key = new ProtobufBuffer(name.length + 64);
+    key.at = KEY_AT;
     key.byte(KEY_VALUE.key);
     key.text(name);
     key.byte(KEY_VALUE.value);
+    key.open();
     const bytes = Uint8Array.prototype.slice.call(key.bytes, 0, key.at);
     this.#keys.set(name, bytes);
     return bytes;
@@ -301,8 +307,7 @@ export class OtlpSpans implements SpanWriter {
       const start = buffer.openLong();
       for (const [name, value] of Object.entries(attributes)) {
         // What is set by variables and the SDK is text.
-        buffer.byte(RESOURCE.attributes);
-        this.#keyValue(name, String(value));
+        this.#keyValue(RESOURCE.attributes, name, String(value));
       }
       buffer.closeLong(start);
     });
@@ -334,10 +339,11 @@ const MAX_INT = 2 ** 63;
 
 /** Nanoseconds since the Unix epoch, rounded within the second as the SDK does. */
 function writeTime(buffer: ProtobufBuffer, epochMs: number): void {
-  const seconds = Math.trunc(epochMs / 1000);
-  const nanos = Math.round((epochMs % 1000) * 1e6);
-  // The product has more than 53 bits: the seconds are taken as two parts of 16 bits.
+  const seconds = Math.floor(epochMs / 1000);
+  const nanos = Math.round((epochMs - seconds * 1000) * 1e6);
+  // The product has more than 53 bits: the seconds are taken as two parts of 16 bits. Whole numbers beyond 2³² have the
+  // right lower bits after `&` and `>>>`, which cost less than `%`.
   const upper = Math.floor(seconds / 0x1_0000) * 1e9;
-  const lower = (seconds % 0x1_0000) * 1e9 + nanos + (upper % 0x1_0000) * 0x1_0000;
+  const lower = (seconds & 0xffff) * 1e9 + nanos + (upper & 0xffff) * 0x1_0000;
   buffer.fixed64(lower >>> 0, Math.floor(upper / 0x1_0000) + Math.floor(lower / 0x1_0000_0000));
 }
