@@ -14,7 +14,7 @@
 export interface IdleClose {
   /** Idle age at which it was certainly still open. */
   readonly openMs: number;
-  /** Idle age at which it was seen closed. */
+  /** Idle age at which it was certainly closed: it was seen closed then, and may have been idle for a little longer. */
   readonly closedMs: number;
   /** When it was seen. */
   readonly atMs: number;
@@ -30,6 +30,8 @@ export interface IdleGroup {
   readonly outlived: number;
   /** As {@link outlived}, since the first. */
   readonly outlivedEver: number;
+  /** When the last of them was told of, or the last of the closes came: many at one instant are one, too. */
+  readonly outlivedAtMs: number;
   /** Whether it was given up as a limit because connections outlived it, until it closes one again. */
   readonly lifted: boolean;
 }
@@ -89,14 +91,21 @@ const INSTANT_MS = 250;
 const INSTANT = 1 / 4;
 /** A close that may have been seen later than this, as a part of its age, is not precise. */
 const PRECISION = 1 / 4;
-/** Below this, 10 % either way is not much more than measuring adds, in milliseconds. */
-const NARROW_MS = 100;
+/** An estimate may be above the smallest time that the peer uses as rarely as this. */
+const UNSURE = 1e-5;
+/** Closes that all have a time in common, as those of a limit that varies would this rarely, are of a fixed one. */
+const MOST_CHANCE = 0.1;
+/** What is taken off a limit that few closes agree on: in milliseconds, and as a part of it. */
+const SLACK_MS = 19;
+const SLACK = 0.019;
+/** Nothing is measured more exactly, in milliseconds. */
+const LEAST_SPREAD_MS = 0.1;
 const MAX_GROUPS = 12;
-const MAX_CLOSES = 8;
-/** A limit that holds is outlived by few: one peer in nine has it at least. */
-const MOST_OUTLIVED_PER_CLOSE = 8;
+const MAX_CLOSES = 16;
+/** A limit that holds is outlived by few: one peer in thirteen has it at least. */
+const MOST_OUTLIVED_PER_CLOSE = 12;
 /** A limit is given up when, if it held, so many connections in a row would outlive it less often than this. */
-const LIFT_CHANCE = 0.001;
+const LIFT_CHANCE = 1e-5;
 
 /**
  * The peer closed a connection that carried nothing.
@@ -126,14 +135,14 @@ export function withOpen(before: IdleEvidence, ageMs: number, atMs: number): Idl
   if (!evidence.groups.some((group) => ageMs > endOf(group))) return evidence;
   const groups: IdleGroup[] = [];
   for (const group of evidence.groups) {
-    if (ageMs <= endOf(group)) {
+    if (ageMs <= endOf(group) || atMs - group.outlivedAtMs < instantOf(lastOf(group))) {
       groups.push(group);
       continue;
     }
-    const told = { ...group, outlived: group.outlived + 1, outlivedEver: group.outlivedEver + 1 };
-    if (isSure(group, atMs) && told.outlived >= liftAfter(group)) {
+    const told = { ...group, outlived: group.outlived + 1, outlivedEver: group.outlivedEver + 1, outlivedAtMs: atMs };
+    if (isSure(group, atMs) && chanceOfOutliving(told) < LIFT_CHANCE) {
       groups.push({ ...told, lifted: true });
-    } else if (told.outlivedEver <= 2 * MOST_OUTLIVED_PER_CLOSE * group.instants) {
+    } else if (told.outlivedEver <= 3 * MOST_OUTLIVED_PER_CLOSE * group.instants) {
       groups.push(told);
     }
   }
@@ -163,12 +172,15 @@ export function judgeIdle(before: IdleEvidence, nowMs: number, provenMs: number)
 }
 
 /**
- * How many connections in a row must outlive a limit before it is given up. Behind one address there may be peers that
- * keep connections longer: how many outlived it between closes so far tells how likely the next one is to.
+ * How likely it was, when the last of the closes came, that as many connections as have outlived the limit since then do
+ * so in a row although it holds: behind one address there may be peers that keep connections longer. Their share is not
+ * known; how many outlived it between the closes so far tells of it (Beta-binomial, Jeffreys' prior).
  */
-function liftAfter({ instants, outlived, outlivedEver }: IdleGroup): number {
-  const perClose = (outlivedEver - outlived + 1) / instants;
-  return Math.log(LIFT_CHANCE) / Math.log(perClose / (1 + perClose));
+function chanceOfOutliving({ instants, outlived, outlivedEver }: IdleGroup): number {
+  const before = outlivedEver - outlived;
+  let chance = 1;
+  for (let at = 0; at < outlived; at++) chance *= (before + 0.5 + at) / (before + instants + 1 + at);
+  return chance;
 }
 
 /** Whether the group is a limit to keep to: seen at three instants, or at two that agree, lately, and rarely outlived. */
@@ -180,35 +192,45 @@ function isSure(group: IdleGroup, nowMs: number): boolean {
 }
 
 /**
- * What one group says. Closes that agree within what measuring adds are of a fixed limit, and the largest age that one
- * of them was seen open is below it. Others vary, so the smallest time that the peer uses may not have been seen yet: it
- * is not below the longest one seen, less the whole variation.
+ * What one group says: the most that is surely not above the smallest time that the peer uses. Three bounds hold, and
+ * the highest is taken:
+ *
+ * - A limit varies by {@link VARIATION} at most, so it is not below the longest time seen, less all of that.
+ * - Times that are spread evenly over a range of any width come near its lower end: of `n` of them, the smallest is
+ *   further above it than `t` times their spread once in `(1 + t) ** (n - 1)`. A fixed limit is a range without a
+ *   width, and what measuring adds is the spread.
+ * - A few closes are too few for that, but that they agree this well may be too much of a chance for a limit that
+ *   varies. Then it is a fixed one, and less is taken off. It is taken back when a later close disagrees.
  */
 function estimateOf(group: IdleGroup, provenMs: number): IdleEstimate {
   const { closes, instants, outlived } = group;
-  const longestOpenMs = Math.max(...closes.map(likelyOpenMs));
   const firstClosedMs = Math.min(...closes.map(({ closedMs }) => closedMs));
-  const confidence = (1 - 0.5 ** instants) / (1 + outlived);
+  const longestOpenMs = Math.max(...closes.map(likelyOpenMs));
   // What is open much longer is another peer's.
   const longestMs = provenMs <= firstClosedMs * VARIATION ? Math.max(longestOpenMs, provenMs) : longestOpenMs;
-  const limitMs = isFixed(group)
-    ? Math.min(firstClosedMs, longestOpenMs)
-    : Math.min(0.98 * firstClosedMs, longestMs / VARIATION);
+  const leastMs = Math.min(longestMs, firstClosedMs);
+  const apartMs = longestMs - leastMs;
+  const count = Math.min(instants, closes.length);
+  const widthsMs = closes.map(({ openMs, closedMs }) => closedMs - openMs + apartMs).sort((one, other) => other - one);
+  const spreadMs = Math.max(LEAST_SPREAD_MS, widthsMs[widthsMs.length >> 1]!);
+  let limitMs = Math.min(0.98 * firstClosedMs, longestMs / VARIATION);
+  if (count > 2) {
+    limitMs = Math.max(limitMs, leastMs - spreadMs * (UNSURE ** (-1 / (count - 1)) - 1));
+    const rangeMs = longestMs - longestMs / VARIATION;
+    const chance = chanceToAgree(widthsMs.slice(0, count), rangeMs);
+    if (apartMs === 0 ? chance <= MOST_CHANCE : count === 3 && chance <= UNSURE) {
+      limitMs = Math.max(limitMs, leastMs - Math.max(SLACK_MS, SLACK * leastMs));
+    }
+  }
+  const confidence = (1 - 0.5 ** instants) / (1 + outlived);
   return { limitMs, confidence, closes: closes.length, outlivedMs: endOf(group), closedMs: firstClosedMs };
 }
 
-/**
- * Whether one limit explains all closes. A few agree by chance when they could be anywhere in a wide range; in a narrow
- * one it takes more of them.
- */
-function isFixed(group: IdleGroup): boolean {
-  const { closes, instants } = group;
-  const { closedMs } = lastOf(group);
-  if (instants >= MAX_CLOSES) return spreadOf(group) <= MEASURING_MS + 0.01 * closedMs;
-  if (instants < (closedMs < NARROW_MS ? 5 : 3)) return false;
-  const apartMs = Math.max(...closes.map(({ openMs }) => openMs)) - Math.min(...closes.map((one) => one.closedMs));
-  const widths = closes.map((close) => close.closedMs - close.openMs).sort((one, other) => one - other);
-  return Math.max(0, apartMs) + widths[widths.length >> 1]! <= Math.max(0.75 * MEASURING_MS, 0.004 * closedMs);
+/** How likely it is that intervals of these widths have a point in common when they lie anywhere in a range. */
+function chanceToAgree(widths: readonly number[], range: number): number {
+  const shares = widths.map((width) => Math.min(1, Math.max(LEAST_SPREAD_MS, width) / range));
+  const all = shares.reduce((product, share) => product * share, 1);
+  return shares.reduce((sum, share) => sum + all / share, 0);
 }
 
 function spreadOf({ closes }: IdleGroup): number {
@@ -225,19 +247,25 @@ function endOf({ closes }: IdleGroup): number {
   return Math.min(...closes.map(({ closedMs }) => closedMs)) * GROUP_RATIO + 2 * MEASURING_MS;
 }
 
-/** Adds the close to the group that it fits best, or makes one of it. */
+/** Adds the close to the group that it fits, the one with the most closes where there are several, or makes one of it. */
 function joined(groups: readonly IdleGroup[], close: IdleClose): IdleGroup[] {
   let best: IdleGroup | undefined;
-  let bestDistance = Number.POSITIVE_INFINITY;
   for (const group of groups) {
-    const ages = [close.closedMs, ...group.closes.map(({ closedMs }) => closedMs)];
-    const least = Math.min(...ages);
-    if (Math.max(...ages) > least * GROUP_RATIO + MEASURING_MS) continue;
-    const distance = Math.abs(close.closedMs - lastOf(group).closedMs);
-    if (distance < bestDistance) [best, bestDistance] = [group, distance];
+    const all = [close, ...group.closes];
+    // One that was seen late may be as short as the others.
+    const longestMs = Math.max(...all.map(likelyOpenMs));
+    if (longestMs > Math.min(...all.map(({ closedMs }) => closedMs)) * GROUP_RATIO + MEASURING_MS) continue;
+    if (best === undefined || group.instants > best.instants) best = group;
   }
   if (best === undefined) {
-    const made: IdleGroup = { closes: [close], instants: 1, outlived: 0, outlivedEver: 0, lifted: false };
+    const made: IdleGroup = {
+      closes: [close],
+      instants: 1,
+      outlived: 0,
+      outlivedEver: 0,
+      outlivedAtMs: close.atMs,
+      lifted: false,
+    };
     const kept = groups.length < MAX_GROUPS ? groups : groups.toSorted(byLastClose).slice(1);
     return [...kept, made];
   }
@@ -247,6 +275,7 @@ function joined(groups: readonly IdleGroup[], close: IdleClose): IdleGroup[] {
     closes: [...best.closes, close].slice(-MAX_CLOSES),
     instants: best.instants + (isNewInstant ? 1 : 0),
     outlived: 0,
+    outlivedAtMs: close.atMs,
     lifted: false,
   };
   return groups.map((group) => (group === best ? grown : group));

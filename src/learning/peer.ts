@@ -19,10 +19,14 @@ import {
 /** A peer that has closed nothing so far is trusted to keep an idle connection this long, in milliseconds. */
 export const TRUSTED_IDLE_MS = 1000;
 
-/** Least margin before a learned limit, in milliseconds: what our own event loop may be late. */
-const LEAST_MARGIN_MS = 3;
-/** How late a busy peer may read what has come, in milliseconds: its own limit it may notice first. */
-const PEER_LATE_MS = 5;
+/** Least margin before a learned limit, in milliseconds. */
+const LEAST_MARGIN_MS = 1.5;
+/** How late a busy peer may read what has come: its own limit it may notice first. In milliseconds. */
+const LEAST_PEER_LATE_MS = 2;
+const PEER_LATE = 0.04;
+const MOST_PEER_LATE_MS = 5;
+/** Where the limit is longer, the margin is more than what our own event loop may be late, in milliseconds. */
+const TIMED_BELOW_MS = 1000;
 /** Margin as a part of the limit, and the most that it comes to, in milliseconds. */
 const MARGIN = 0.02;
 const MOST_MARGIN_MS = 1000;
@@ -47,9 +51,9 @@ export interface PeerMemory {
  *
  * @param roundTripMs - in milliseconds
  */
-export function learnedMarginMs({ limitMs, confidence }: IdleEstimate, roundTripMs: number): number {
+export function learnedMarginMs({ limitMs, closes }: IdleEstimate, roundTripMs: number): number {
   const own = Math.max(LEAST_MARGIN_MS, Math.min(MOST_MARGIN_MS, MARGIN * limitMs));
-  return own * (2 - confidence) + roundTripMs;
+  return own * (1 + 1 / closes) + roundTripMs;
 }
 
 /** What is sure of a peer. */
@@ -82,6 +86,8 @@ export class LearnedPeer {
   leaveAfterExchanges = Number.POSITIVE_INFINITY;
   /** The peer ends a connection at this age without a word, in milliseconds; `Infinity`: nothing is known. */
   leaveAfterAgeMs = Number.POSITIVE_INFINITY;
+  /** Whether it matters how late the event loop may have been when a connection became idle. */
+  timesIdle = true;
   /** What is sure, all in one; another object after each change. */
   known: PeerLimits = NO_LIMITS;
   /** From this idle age on a connection may be closed, in milliseconds. */
@@ -228,8 +234,11 @@ export class LearnedPeer {
     const { suspicion, tellingMs } = this.#verdict;
     const { limit } = this;
     this.usableIdleMs = limit === undefined ? Number.POSITIVE_INFINITY : usable(limit, roundTripMs);
-    const suspectMs = suspicion === undefined ? this.usableIdleMs : usable(suspicion, roundTripMs);
-    this.#suspectIdleMs = Math.max(0, Math.min(this.usableIdleMs, suspectMs) - PEER_LATE_MS);
+    this.timesIdle = limit === undefined || limit.limitMs < TIMED_BELOW_MS;
+    const suspectMs = suspicion === undefined ? Number.POSITIVE_INFINITY : usable(suspicion, roundTripMs);
+    const soonestMs = Math.min(this.usableIdleMs, suspectMs);
+    const peerLateMs = Math.max(LEAST_PEER_LATE_MS, Math.min(MOST_PEER_LATE_MS, PEER_LATE * soonestMs));
+    this.#suspectIdleMs = Math.max(0, soonestMs - peerLateMs);
     this.#tellingMs = tellingMs;
     this.#judgeEnds(nowMs);
   }

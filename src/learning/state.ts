@@ -58,7 +58,8 @@ function ofOrigin(memory: OriginMemory, shift: Shift): OriginMemory {
 
 function ofPeer({ idle, ends }: PeerMemory, shift: Shift): PeerMemory {
   const groups = idle.groups.map((group) => {
-    return { ...group, closes: group.closes.map((close) => ({ ...close, atMs: shift(close.atMs) })) };
+    const closes = group.closes.map((close) => ({ ...close, atMs: shift(close.atMs) }));
+    return { ...group, closes, outlivedAtMs: shift(group.outlivedAtMs) };
   });
   const { restartAtMs } = idle;
   return {
@@ -91,6 +92,7 @@ function readGroup(group: Readonly<Record<string, unknown>>, where: string): Idl
     instants: Math.max(1, amount(group["instants"], where)),
     outlived: amount(group["outlived"], where),
     outlivedEver: amount(group["outlivedEver"], where),
+    outlivedAtMs: number(group["outlivedAtMs"], where),
     lifted: group["lifted"] === true,
   };
 }

@@ -20,17 +20,67 @@ export function lastClock(): number {
   return lastMs;
 }
 
-let activeAtMarkMs = 0;
+/** So long after an answer the next one is taken from it, in milliseconds. */
+const ANSWER_LASTS_MS = 0.5;
+/** The fine mark is renewed when it is older than this and somebody asks, in milliseconds. */
+const FINE_MARK_LASTS_MS = 5;
 
-/** Notes how long the event loop has worked so far. Called now and then: {@link possibleDelayMs} counts from here. */
+/** Everything that came before was seen by now; and how long the event loop had waited by then. */
+interface Mark {
+  readonly atMs: number;
+  readonly waitedMs: number;
+}
+
+let coarse = mark();
+let fine = coarse;
+let isMarking = false;
+let answeredAtMs = Number.NEGATIVE_INFINITY;
+let answerMs = 0;
+
+/** Notes how long the event loop has waited so far. Called now and then: {@link possibleDelayMs} counts from here. */
 export function markLoop(): void {
-  activeAtMarkMs = performance.eventLoopUtilization().active;
+  markSoon((made) => {
+    coarse = made;
+  });
 }
 
 /**
  * How late an event that is handled now may be, in milliseconds: an event loop that waits sees what comes at once, so it
- * is not more than it has worked since {@link markLoop}. An upper bound, for what is seen rarely and must be dated well.
+ * is not more than it has worked since {@link markLoop}. An upper bound that is mostly far above the truth, for what is
+ * seen rarely and must not be dated too late: where the machine is busy, a loop that waits is itself woken late.
  */
 export function possibleDelayMs(): number {
-  return Math.max(0, performance.eventLoopUtilization().active - activeAtMarkMs);
+  return delaySince(coarse);
+}
+
+/** As {@link possibleDelayMs}, closer to the truth and cheap enough for every exchange; not where the machine is busy. */
+export function likelyDelayMs(): number {
+  const sinceMs = lastMs - answeredAtMs;
+  if (sinceMs < ANSWER_LASTS_MS) return answerMs + sinceMs;
+  answeredAtMs = lastMs;
+  answerMs = delaySince(fine);
+  if (lastMs - fine.atMs > FINE_MARK_LASTS_MS && !isMarking) {
+    isMarking = true;
+    markSoon((made) => {
+      fine = made;
+      isMarking = false;
+    });
+  }
+  return answerMs;
+}
+
+/** A whole turn later everything that came before the mark is behind us. */
+function markSoon(use: (made: Mark) => void): void {
+  setImmediate(() => {
+    const made = mark();
+    setImmediate(() => use(made));
+  });
+}
+
+function mark(): Mark {
+  return { atMs: performance.now(), waitedMs: performance.nodeTiming.idleTime };
+}
+
+function delaySince({ atMs, waitedMs }: Mark): number {
+  return Math.max(0, lastMs - atMs - (performance.nodeTiming.idleTime - waitedMs));
 }

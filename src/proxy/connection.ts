@@ -83,6 +83,8 @@ export class ProxyConnection implements Connection {
   readonly openedAtMs: number = performance.now();
   /** `performance.now()` since when it is idle. */
   idleSinceMs: number = this.openedAtMs;
+  /** Upstream: how much earlier that may have been, as the event loop may have been late; where it matters. */
+  idleLateMs = 0;
   /** `socket.bytesRead` when it became idle: more means that a request head has begun to arrive. */
   bytesReadWhenIdle = 0;
   /** Whether {@link bytesReadWhenIdle} is wanted: not where the forwarder itself sees a head begin. */
@@ -184,8 +186,8 @@ export class ProxyConnection implements Connection {
   get idleLimitMs(): number {
     const { keepAlive, peer } = this;
     const statedMs = Math.min(keepAlive.idleTimeoutMs, keepAlive.agreedTimeoutMs);
-    const limitMs = peer === undefined || !keepAlive.heedLearned ? statedMs : Math.min(statedMs, peer.usableIdleMs);
-    return Math.max(this.#promisedIdleMs, limitMs);
+    if (peer === undefined || !keepAlive.heedLearned) return Math.max(this.#promisedIdleMs, statedMs);
+    return Math.max(this.#promisedIdleMs, Math.min(statedMs, peer.usableIdleMs - this.idleLateMs));
   }
 
   get idleLimitSource(): IdleLimitSource {

@@ -17,7 +17,7 @@ export function closedIdle(connection: ProxyConnection): void {
   const atMs = readClock();
   const idleMs = atMs - connection.idleSinceMs;
   peer.ended({ exchanges, ageMs: atMs - connection.openedAtMs, idleMs, announced: false, atMs });
-  peer.closed({ openMs: Math.max(0, idleMs - possibleDelayMs()), closedMs: idleMs, atMs });
+  peer.closed({ openMs: Math.max(0, idleMs - possibleDelayMs()), closedMs: idleMs + connection.idleLateMs, atMs });
 }
 
 /**
@@ -33,7 +33,8 @@ export function raced(connection: ProxyConnection, idleMs: number, tookMs: numbe
   const atMs = readClock();
   const exchanges = connection.exchanges - 1;
   peer.ended({ exchanges, ageMs: atMs - connection.openedAtMs, idleMs, announced: false, atMs });
-  peer.closed({ openMs: Math.max(0, idleMs - possibleDelayMs()), closedMs: idleMs + peer.roundTripMs, atMs });
+  const closedMs = idleMs + connection.idleLateMs + peer.roundTripMs;
+  peer.closed({ openMs: Math.max(0, idleMs - possibleDelayMs()), closedMs, atMs });
 }
 
 /** A response said `Connection: close`, unasked. */

@@ -9,7 +9,7 @@ import type { LearnedOrigin } from "../learning/origin.ts";
 import { type PoolAdvice, PoolDemand } from "../learning/pool-size.ts";
 import type { Backend, Direction, Origin, Pool, ReusePolicy } from "../plugin/api.ts";
 import type { Chain } from "../plugin/chain.ts";
-import { lastClock, possibleDelayMs, readClock } from "./clock.ts";
+import { lastClock, likelyDelayMs, possibleDelayMs, readClock } from "./clock.ts";
 import { connect, type OwnPorts, type SocketReader, type TlsOrigin } from "./connect.ts";
 import { ProxyConnection } from "./connection.ts";
 import { closedIdle } from "./observe.ts";
@@ -332,6 +332,7 @@ export class OriginPool implements Pool {
       ticket.acquired(connection, idleTime(connection), lastClock() - ticket.askedAtMs);
       return;
     }
+    connection.idleLateMs = connection.peer!.timesIdle ? likelyDelayMs() : 0;
     this.#idle.push(connection);
     if (this.#idle.length > this.idleKept) this.#idle[0]!.drain("limit");
     this.#serveQueue();
@@ -414,8 +415,8 @@ export class OriginPool implements Pool {
    * connection was seen to survive, one at a time is tried: were all of them, the first close would meet them all.
    */
   #isDoubtful(connection: ProxyConnection, nowMs: number): boolean {
-    const { peer, exchanges, idleSinceMs } = connection;
-    const idleMs = nowMs - idleSinceMs;
+    const { peer, exchanges, idleSinceMs, idleLateMs } = connection;
+    const idleMs = nowMs - idleSinceMs + idleLateMs;
     if (peer!.isBeyond(exchanges) || peer!.isDoubtful(idleMs)) return true;
     if (!peer!.isUntried(idleMs)) return false;
     if (this.#tried?.state === "active") return true;

@@ -36,8 +36,7 @@ export class Sweep {
 
   /** Looks at everything now. */
   run(nowMs: number): void {
-    // After this turn's events: what waited for it until now is behind us then.
-    setImmediate(markLoop);
+    markLoop();
     for (const swept of this.#swept) swept(nowMs);
   }
 }

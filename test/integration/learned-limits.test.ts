@@ -204,6 +204,12 @@ for (const forwarder of FORWARDERS) {
       while (callers.closedByUs.of < Math.min(20, count)) await sleep(10);
     }
     assert.equal(callers.closedByUs.count, 0);
+    const body = (await (await fetch(`${sidecar.admin}/origins`)).json()) as {
+      callers: { direction: string; idle: { timeoutMs: number } | null }[];
+    };
+    const shown = body.callers.find(({ direction }) => direction === "inbound");
+    // A timer never fires early, and what is late only makes it longer.
+    assert.ok(shown!.idle!.timeoutMs > 75 && shown!.idle!.timeoutMs < 1000, JSON.stringify(shown));
   });
 }
 
@@ -234,4 +240,85 @@ test("a sidecar that is started again goes on from what was learned", async (t) 
   await other.until((text) => text.endsWith("\r\n\r\nok"));
   const { exchange } = await watch.end(4);
   assert.equal(exchange.upstream!.idleLimitSource, "learned");
+});
+
+/** An origin that closes connections after a time that may be changed, and eight callers at once. */
+async function moving(t: TestContext, forwarder: string, limitMs: number) {
+  const timers = new WeakMap<object, NodeJS.Timeout>();
+  const keeps = { limitMs };
+  const origin = await rawOrigin(t, ({ socket }) => {
+    clearTimeout(timers.get(socket));
+    socket.write(OK);
+    timers.set(
+      socket,
+      setTimeout(() => socket.end(), keeps.limitMs),
+    );
+  });
+  const watch = observer();
+  const sidecar = await testSidecar(t, {
+    upstream: origin.url,
+    plugins: [{ use: "idle-timeout", config: { canaries: 8 } }, { plugin: watch.plugin }],
+    config: { forwarder },
+  });
+  const callers = await Promise.all(Array.from({ length: 8 }, () => RawPeer.connect(t, sidecar.inbound)));
+  return {
+    sidecar,
+    keeps,
+    watch,
+    /** All of them ask at once, half of them what must not be sent twice; nothing may fail. */
+    async ask() {
+      for (const caller of callers) caller.received = "";
+      for (const [at, caller] of callers.entries()) caller.send(at % 2 === 0 ? GET : POST);
+      await Promise.all(callers.map((caller) => caller.until((text) => text.endsWith("\r\n\r\nok"))));
+    },
+    known(): LearnedPeer {
+      const [one] = sidecar.sidecar.view.origins();
+      return one!.learned.whole;
+    },
+  };
+}
+
+for (const forwarder of FORWARDERS) {
+  test(`${forwarder}: an origin that shortens its limit costs three races at most, and is found again when it prolongs it`, async (t) => {
+    const { ask, keeps, known, watch } = await moving(t, forwarder, 900);
+    do {
+      await ask();
+      await sleep(1000);
+    } while (known().limit === undefined);
+    assert.ok(known().limit!.limitMs > 500, `${known().limit!.limitMs}`);
+
+    keeps.limitMs = 200;
+    const before = watch.retried.length;
+    while (known().usableIdleMs > 250) {
+      await ask();
+      await sleep(100 + 200 * Math.random());
+    }
+    assert.ok(watch.retried.length - before <= 3, `${watch.retried.length - before} races`);
+
+    keeps.limitMs = 900;
+    while (known().usableIdleMs < 350) {
+      await ask();
+      await sleep(450);
+    }
+    assert.ok(known().usableIdleMs <= 900 || known().limit === undefined);
+  });
+}
+
+test("what was learned is in GET /origins and in the metrics of a running sidecar", async (t) => {
+  const { ask, known, sidecar } = await moving(t, "wire", 150);
+  do {
+    await ask();
+    await sleep(200);
+  } while (known().limit === undefined);
+  await ask();
+  const { origins } = (await (await fetch(`${sidecar.admin}/origins`)).json()) as {
+    origins: { idleLimit: { source: string; effectiveMs: number }; learned: { idle: { timeoutMs: number } } }[];
+  };
+  const [{ idleLimit, learned }] = origins as [(typeof origins)[0]];
+  assert.equal(idleLimit.source, "learned");
+  assert.ok(learned.idle.timeoutMs < 400);
+  assert.ok(idleLimit.effectiveMs < learned.idle.timeoutMs);
+  const metrics = await (await fetch(`${sidecar.admin}/metrics`)).text();
+  const [, seconds] = /^holdfast_upstream_idle_timeout\S*source="learned"\S* (\S+)$/m.exec(metrics)!;
+  assert.ok(Number(seconds) > 0.05 && Number(seconds) < 0.4, `${seconds}`);
 });

@@ -5,7 +5,8 @@
  * @module
  */
 import { parseArgs } from "node:util";
-import { atTheEdge, days, isClose, learn, move, reuseOfOracle } from "./scenarios.ts";
+import { days, move } from "./scenarios.ts";
+import { type Tally, tally } from "./tally.ts";
 
 const { values } = parseArgs({
   options: { origins: { type: "string" }, days: { type: "string" }, seed: { type: "string" } },
@@ -14,42 +15,9 @@ const origins = Number(values.origins ?? 1000);
 const seed = Number(values.seed ?? 1);
 console.log(`seed ${seed}\n`);
 
-for (const jitter of [0, 0.1]) {
-  let count = 0;
-  let late = 0;
-  let far = 0;
-  let above = 0;
-  let races = 0;
-  let exchanges = 0;
-  let worst = 0;
-  let leastReuse = 1;
-  const reuses: number[] = [];
-  for (let at = 0; at < origins; at++) {
-    const learned = learn(seed + 2 * at);
-    if (learned.drawn.origin.jitter !== jitter) continue;
-    count++;
-    if (learned.error === undefined) late++;
-    else {
-      if (learned.errorMs! > 0) above++;
-      else if (!isClose(learned)) far++;
-      if (learned.errorMs! < -20) worst = Math.min(worst, learned.error);
-    }
-    races += atTheEdge(learned, 200).races;
-    exchanges += 200;
-    const reuse = reuseOfOracle(learned, 500);
-    reuses.push(reuse);
-    leastReuse = Math.min(leastReuse, reuse);
-  }
-  reuses.sort((one, other) => one - other);
-  const median = reuses[reuses.length >> 1]!;
-  console.log(`${count} origins, ${jitter === 0 ? "fixed limits" : "limits that vary by 10 % either way"}`);
-  console.log(`  after three closes: ${late} unknown, ${far} too far below, ${above} above; worst ${percent(worst)}`);
-  console.log(`  then ${exchanges} requests at the edge: ${races} races`);
-  const near = reuses.filter((reuse) => reuse >= 0.95).length / reuses.length;
-  console.log(
-    `  reuse against an oracle: median ${percent(median)}, least ${percent(leastReuse)}; ${percent(near)} of the origins within 5 %`,
-  );
-}
+const { fixed, varying } = tally(seed, origins);
+show("fixed limits", fixed);
+show("limits that vary by 10 % either way", varying);
 for (const [fromMs, toMs] of [
   [60_000, 5000],
   [5000, 60_000],
@@ -65,6 +33,19 @@ const run = days(seed, Number(values.days ?? 30));
 console.log(
   `${values.days ?? 30} days: ${run.exchanges} requests, ${percent(run.reuse)} reused, ${run.closes} closes by the peer, ${run.races} races, ${run.lost} lost`,
 );
+
+function show(what: string, told: Tally): void {
+  console.log(`${told.origins} origins, ${what}`);
+  console.log(
+    `  after three closes: ${told.unknown} unknown, ${told.above} above, ${told.far} too far below (worst ${percent(told.worst)}), ${told.farNeedlessly} of them where what was seen made more certain; ${told.farAfterSix} after six`,
+  );
+  console.log(`  then ${told.edgeRequests} requests at the edge: ${told.races} races`);
+  const median = told.reuses[told.reuses.length >> 1]!;
+  const near = told.reuses.filter((reuse) => reuse >= 0.95).length / told.reuses.length;
+  console.log(
+    `  reuse against an oracle: median ${percent(median)}, least ${percent(told.reuses[0]!)}; ${percent(near)} of the origins within 5 %`,
+  );
+}
 
 function percent(share: number): string {
   return `${(100 * share).toFixed(2)} %`;

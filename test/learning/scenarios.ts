@@ -11,7 +11,10 @@ export interface Drawn {
   readonly seed: number;
   readonly origin: SimulatedOrigin;
   readonly wayMs: number;
-  /** The smallest time that any replica keeps an idle connection, in milliseconds. */
+  /**
+   * The smallest time that any replica ever keeps an idle connection, in milliseconds: of one that varies it, the lower
+   * end of its range, which is below all that it was seen to do.
+   */
   readonly trueMs: number;
 }
 
@@ -41,6 +44,11 @@ export interface Learned {
   /** What was learned after the wanted number of them, relative to the true limit: −0.01 is 1 % below. `undefined`: nothing yet. */
   readonly error: number | undefined;
   readonly errorMs: number | undefined;
+  /**
+   * As {@link error}, of the most that is certain to whoever knows each time that was seen exactly, and that they vary by
+   * 10 % either way: the longest of them may be the longest that there is.
+   */
+  readonly certainError: number;
   readonly simulation: Simulation;
   readonly random: Random;
 }
@@ -65,6 +73,7 @@ export function learn(seed: number, wanted = 3): Learned {
     closes: closes ?? Number.POSITIVE_INFINITY,
     error: limitMs === undefined ? undefined : limitMs / trueMs - 1,
     errorMs: limitMs === undefined ? undefined : limitMs - trueMs,
+    certainError: (simulation.longestSmallestMs * (1 - origin.jitter)) / (1 + origin.jitter) / trueMs - 1,
     simulation,
     random,
   };
@@ -81,7 +90,16 @@ export function smallestLearned(simulation: Simulation): number | undefined {
 /** Whether what was learned is close enough: 2 % or 20 ms below, 12 % under jitter, and never above. */
 export function isClose({ drawn, error, errorMs }: Learned): boolean {
   if (error === undefined || errorMs === undefined || errorMs > 0) return false;
-  return errorMs >= -20 || error >= (drawn.origin.jitter > 0 ? -0.12 : -0.02);
+  return errorMs >= -20 || error >= leastError(drawn);
+}
+
+/** Whether what was seen made a close enough limit certain. */
+export function couldBeClose({ drawn, certainError }: Learned): boolean {
+  return drawn.trueMs * certainError >= -20 || certainError >= leastError(drawn);
+}
+
+function leastError({ origin }: Drawn): number {
+  return origin.jitter > 0 ? -0.12 : -0.02;
 }
 
 /** Requests that come as the peer closes. */

@@ -51,8 +51,11 @@ interface Connection {
   exchanges: number;
   /** When the last response reached us, as we saw it. */
   idleSinceMs: number;
-  /** When the peer closes, by its own action. */
+  /** How much earlier that may have been, as far as we know. */
+  idleLateMs: number;
+  /** When the peer closes, by its own action, and after how long. */
   closesAtMs: number;
+  keptMs: number;
   isCanary: boolean;
 }
 
@@ -66,6 +69,8 @@ const SWEEP_MS = 100;
 export class Simulation {
   readonly counts: Counts = { exchanges: 0, reused: 0, races: 0, lost: 0, closes: 0, smallestCloses: 0 };
   readonly learned: LearnedOrigin;
+  /** The longest time that a replica with the smallest limit was seen to keep a connection, in milliseconds. */
+  longestSmallestMs = 0;
   nowMs: number;
   readonly #options: SimulationOptions;
   readonly #random: Random;
@@ -126,7 +131,7 @@ export class Simulation {
       const idleMs = this.nowMs - connection.idleSinceMs;
       if (connection.isCanary || idleMs < 0) continue;
       if (this.#leaves(connection)) continue;
-      if (isPost && connection.peer.isDoubtful(idleMs)) continue;
+      if (isPost && connection.peer.isDoubtful(idleMs + connection.idleLateMs)) continue;
       return connection;
     }
     return undefined;
@@ -136,7 +141,7 @@ export class Simulation {
   #leaves(connection: Connection): boolean {
     const { configuredMs, canaries } = this.#options;
     const idleMs = this.nowMs - connection.idleSinceMs;
-    const { usableIdleMs } = connection.peer;
+    const usableIdleMs = connection.peer.usableIdleMs - connection.idleLateMs;
     if (idleMs < Math.min(configuredMs, usableIdleMs)) return false;
     const watched = this.#connections.filter(({ isCanary }) => isCanary).length;
     if (usableIdleMs < configuredMs && watched < canaries) connection.isCanary = true;
@@ -155,7 +160,16 @@ export class Simulation {
     this.nowMs += 2 * wayMs;
     const address = origin.showsAddresses ? `10.0.0.${replica}` : "10.0.0.0";
     const peer = this.learned.opened(address, 2 * wayMs + this.#late(), this.nowMs);
-    const opened = { replica, peer, openedAtMs: this.nowMs, exchanges: 0, idleSinceMs: 0, closesAtMs: 0 };
+    const opened = {
+      replica,
+      peer,
+      openedAtMs: this.nowMs,
+      exchanges: 0,
+      idleSinceMs: 0,
+      idleLateMs: 0,
+      closesAtMs: 0,
+      keptMs: 0,
+    };
     return { ...opened, isCanary: false };
   }
 
@@ -165,8 +179,11 @@ export class Simulation {
     const sentAtMs = this.nowMs + wayMs + SERVICE_MS;
     const limitMs = origin.limitsMs[connection.replica % origin.limitsMs.length]!;
     connection.exchanges++;
-    connection.idleSinceMs = sentAtMs + wayMs + this.#late();
-    connection.closesAtMs = sentAtMs + limitMs * (1 + origin.jitter * (2 * this.#uniform() - 1));
+    const late = this.#late();
+    connection.idleSinceMs = sentAtMs + wayMs + late;
+    connection.idleLateMs = this.#possible(late);
+    connection.keptMs = limitMs * (1 + origin.jitter * (2 * this.#uniform() - 1));
+    connection.closesAtMs = sentAtMs + connection.keptMs;
     this.#connections.push(connection);
   }
 
@@ -222,6 +239,7 @@ export class Simulation {
     this.counts.closes++;
     const smallestMs = Math.min(...origin.limitsMs);
     const isSmallest = origin.limitsMs[connection.replica % origin.limitsMs.length] === smallestMs;
+    if (isSmallest) this.longestSmallestMs = Math.max(this.longestSmallestMs, connection.keptMs);
     if (isSmallest && atMs - this.#smallestAtMs >= Math.min(250, smallestMs / 3)) {
       this.counts.smallestCloses++;
       this.#smallestAtMs = atMs;
@@ -229,9 +247,13 @@ export class Simulation {
     if (idleMs <= 0) return;
     const { peer, exchanges, openedAtMs } = connection;
     peer.ended({ exchanges, ageMs: atMs - openedAtMs, idleMs, announced: false, atMs });
-    // What the event loop may have been late is known as an upper bound only.
-    const openMs = Math.max(0, idleMs - late * (1 + 2 * this.#uniform()) - 0.5 * this.#uniform());
-    peer.closed({ openMs, closedMs: idleMs + wayMs, atMs });
+    const openMs = Math.max(0, idleMs - this.#possible(late));
+    peer.closed({ openMs, closedMs: idleMs + connection.idleLateMs + wayMs, atMs });
+  }
+
+  /** What the event loop may have been late is known as an upper bound only. */
+  #possible(late: number): number {
+    return late * (1 + 2 * this.#uniform()) + 0.5 * this.#uniform();
   }
 
   #drop(connection: Connection): void {

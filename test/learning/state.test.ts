@@ -21,6 +21,10 @@ function learned(): Learning {
   return learning;
 }
 
+function limitOf(learning: Learning): number {
+  return learning.of("http://orders:8080", performance.now()).whole.limit!.limitMs;
+}
+
 function memories(learning: Learning) {
   return Array.from(learning, ([name, { memory }]) => [name, memory] as const);
 }
@@ -36,11 +40,12 @@ describe("state of learning", () => {
   it("is known again in another process, whose clock begins anew", () => {
     const text = encodeState(memories(learned()), { nowMs: 300_000, epochMs: 1_800_000_000_000 });
     const origin = restored(text, 1_800_000_000_000 + HOUR_MS).of("http://orders:8080", 100);
-    assert.equal(origin.whole.limit?.limitMs, 5000);
+    const limitMs = limitOf(learned());
+    assert.equal(origin.whole.limit?.limitMs, limitMs);
     assert.deepEqual(origin.whole.ending.requests, { limit: 100, announced: true });
     assert.deepEqual(
       Array.from(origin.addresses(), ([address, peer]) => [address, peer.limit?.limitMs]),
-      [["10.0.0.9", 5000]],
+      [["10.0.0.9", limitMs]],
     );
   });
 
@@ -122,7 +127,7 @@ describe("state file", () => {
     const learning = new Learning();
     const second = opened(name, learning);
     second.state.load();
-    assert.equal(learning.of("http://orders:8080", performance.now()).whole.limit?.limitMs, 5000);
+    assert.equal(limitOf(learning), limitOf(learned()));
     assert.deepEqual([...first.warnings, ...second.warnings], []);
   });
 
