@@ -490,7 +490,10 @@ export interface PluginFailure {
   readonly exchange: Exchange | undefined;
 }
 
-/** Hooks of one connection. Every one is optional; one that is not defined costs nothing. */
+/**
+ * Hooks of one connection. Every one is optional; one that is not defined costs nothing. The object is read when it is
+ * returned: hooks assigned to it later are not called.
+ */
 export interface ConnectionHooks {
   /** An exchange (or tunnel) begins on the connection. */
   active?(exchange: Exchange): void;
@@ -507,7 +510,8 @@ export interface ConnectionHooks {
 
 /**
  * Hooks of one exchange. Every one is optional; one that is not defined costs nothing. Each is given its exchange too,
- * so that a filter without state of its own can return one constant object and allocate nothing.
+ * so that a filter without state of its own can return one constant object and allocate nothing. The object is read when it
+ * is returned, and not again when the same one is returned the next time: hooks assigned to it later are not called.
  */
 export interface ExchangeHooks {
   /**

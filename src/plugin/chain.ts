@@ -90,21 +90,17 @@ export class Chain {
     let failure: HoldfastError | undefined;
     for (const connectionLink of this.#connectionLinks) {
       const { link } = connectionLink;
-      let hooks: ConnectionHooks | undefined;
-      if (before?.chain?.has(link)) {
-        hooks = before.hooksOf(link);
-      } else {
-        try {
-          const returned = connectionLink.show.call(link.filter, connection);
-          if (returned !== undefined) hooks = asHooks<ConnectionHooks>(returned);
-        } catch (error) {
-          this.fail(link, "connection", error, connection, undefined);
-          if (link.onError === "fail") failure ??= pluginError(link.name, "connection", error);
-        }
+      try {
+        const isShown = before?.chain?.has(link) === true;
+        const hooks = isShown ? before?.hooksOf(link) : connectionLink.show.call(link.filter, connection);
+        if (hooks === undefined) continue;
+        // First: reading them is the plugin's code where they are accessors.
+        calls.push(connectionLink.callsOf(asHooks<ConnectionHooks>(hooks)));
+        wanted.push(hooks);
+      } catch (error) {
+        this.fail(link, "connection", error, connection, undefined);
+        if (link.onError === "fail") failure ??= pluginError(link.name, "connection", error);
       }
-      if (hooks === undefined) continue;
-      wanted.push(hooks);
-      calls.push(connectionLink.callsOf(hooks));
     }
     // Copies, because an array that grew holds room for more, and there may be many thousand connections.
     return new ConnectionRun(this, connection, wanted.slice(), calls.slice(), failure);
@@ -284,8 +280,8 @@ class ExchangeLink {
     ) {
       return last;
     }
-    this.#lastHooks = hooks;
     this.#last = new ExchangeCalls(this.link, hooks);
+    this.#lastHooks = hooks;
     return this.#last;
   }
 }

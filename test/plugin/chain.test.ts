@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
 import { describe, it, mock } from "node:test";
-import type { Filter, PluginFailure } from "../../src/plugin/api.ts";
+import type { ExchangeHooks, Filter, PluginFailure } from "../../src/plugin/api.ts";
 import { Chain, type ChainLink } from "../../src/plugin/chain.ts";
 import { connectionFacts, exchangeFacts, poolFacts, requestHead } from "../plugins/facts.ts";
+import { outcomeFacts } from "../telemetry/facts.ts";
 
 function link(name: string, filter: Filter, onError: "continue" | "fail" = "continue"): ChainLink {
   return { name, filter, onError, requestTimeoutMs: 1000 };
@@ -106,6 +107,49 @@ describe("chain", () => {
     const failure = Object.assign(new Error("stale"), { code: "HF_X", source: "upstream", status: 502 } as const);
     run.retry(failure);
     assert.throws(() => run.upstreamConnected(connectionFacts()), { code: "HF_PLUGIN_FAILED" });
+  });
+
+  for (const onError of ["continue", "fail"] as const) {
+    it(`contains hooks that cannot be read, onError ${onError}`, () => {
+      const connectionHooks = Object.defineProperty({}, "active", { get: broken });
+      const exchangeHooks = Object.defineProperty({}, "end", { get: broken });
+      const active = mock.fn(() => {});
+      const end = mock.fn(() => {});
+      const request = mock.fn(() => ({ status: 204 }));
+      let given = { request };
+      const { chain, reported } = chainOf(
+        link("broken", { connection: () => connectionHooks, exchange: () => given }, onError),
+        link("whole", { connection: () => ({ active }), exchange: () => ({ end }) }),
+      );
+      const connection = chain.connection(connectionFacts());
+      connection.active(exchangeFacts());
+      assert.equal(active.mock.callCount(), 1);
+      assert.equal(connection.failure?.code, onError === "fail" ? "HF_PLUGIN_FAILED" : undefined);
+
+      assert.deepEqual(chain.exchange(exchangeFacts()).request(requestHead()), { status: 204 });
+      given = exchangeHooks as typeof given;
+      // The second time too, when it is the same object as before.
+      for (let time = 0; time < 2; time++) {
+        const exchange = chain.exchange(exchangeFacts());
+        assert.equal(exchange.failure?.code, onError === "fail" ? "HF_PLUGIN_FAILED" : undefined);
+        if (onError === "continue") assert.equal(exchange.request(requestHead()), undefined);
+        exchange.end(outcomeFacts());
+      }
+      assert.equal(request.mock.callCount(), 1, "hooks of another object are not called in their place");
+      assert.equal(end.mock.callCount(), 2);
+      assert.deepEqual(
+        reported.map(brief),
+        ["connection", "exchange", "exchange"].map((hook) => `broken ${hook} ${onError}`),
+      );
+    });
+  }
+
+  it("reads the hooks of an object when it is given, and of the same one not again", () => {
+    const hooks: ExchangeHooks = {};
+    const { chain } = chainOf(link("a", { exchange: () => hooks }));
+    const run = chain.exchange(exchangeFacts());
+    hooks.request = () => ({ status: 204 });
+    assert.equal(run.request(requestHead()), undefined);
   });
 
   it("calls nothing for filters without hooks", () => {
