@@ -10,6 +10,9 @@ import { exportSafely, type SpansLost } from "./delivery.ts";
 import type { OtlpSpans, SpanBatches, SpanRequest } from "./otlp-spans.ts";
 import type { BatchSettings } from "./settings.ts";
 
+/** Sent at a time during the shutdown. The OTLP libraries refuse more than 30. */
+const SHUTDOWN_REQUESTS = 8;
+
 /** Sends requests: an exporter of the OTLP libraries. */
 export interface RequestExporter {
   export(request: SpanRequest, done: (result: ExportResult) => void): void;
@@ -58,8 +61,12 @@ export class EncodedBatches implements SpanBatches {
   /** Sends all there is, and waits for the answers. Never rejects. */
   async shutdown(): Promise<void> {
     this.#isClosed = true;
-    while (this.#queued > 0) this.#send(() => {});
+    await Promise.all(Array.from({ length: SHUTDOWN_REQUESTS }, () => this.#sendRest()));
     await Promise.allSettled([this.#exporter.shutdown()]);
+  }
+
+  async #sendRest(): Promise<void> {
+    while (this.#queued > 0 && !this.#isAbandoned) await new Promise<void>((resolve) => this.#send(resolve));
   }
 
   /** Waits no longer: what is not delivered by now is lost. */

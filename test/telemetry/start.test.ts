@@ -197,6 +197,22 @@ test("protobuf is compressed where the environment of the process says so", asyn
   assert.equal(decodeTraces(gunzipSync(body)).resourceSpans[0]?.scopeSpans[0]?.spans.length, 3);
 });
 
+test("at the end everything that waits is sent, in however many batches", async (t) => {
+  const collector = new Collector(t, (response) => response.writeHead(200).end());
+  const endpoint = await collector.listen();
+  const { telemetry, driver, warnings } = start(t, endpoint, {
+    env: { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "4" },
+  });
+  await telemetry.load();
+  for (let count = 0; count < 200; count++) driver.run(exchangeFacts(), connectionFacts());
+  await telemetry.shutdown();
+  const requests = collector.of("/v1/traces").map(({ body }) => decodeTraces(body));
+  const spans = requests.flatMap(({ resourceSpans }) => resourceSpans[0]!.scopeSpans[0]!.spans);
+  assert.equal(spans.filter(({ kind }) => kind === 2).length, 200);
+  assert.ok(requests.length >= 100, `${requests.length} requests`);
+  assert.deepEqual(warnings, []);
+});
+
 test("limits of spans hold with protobuf too, and so does the console beside it", async (t) => {
   const collector = new Collector(t, (response) => response.writeHead(200).end());
   const endpoint = await collector.listen();
