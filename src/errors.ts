@@ -121,6 +121,14 @@ export function errorResponse(error: HoldfastError, service: string): ErrorRespo
 /** Any thrown value as a `HoldfastError`; one that is not one already becomes `HF_INTERNAL` with it as cause. */
 export function asHoldfastError(thrown: unknown): HoldfastError {
   if (thrown instanceof HoldfastError) return thrown;
-  const message = thrown instanceof Error ? thrown.message : String(thrown);
-  return new HoldfastError("HF_INTERNAL", message, { cause: thrown });
+  return new HoldfastError("HF_INTERNAL", messageOf(thrown), { cause: thrown });
+}
+
+/** What whatever was thrown says. A plugin may throw anything, also what cannot be made text of. */
+export function messageOf(thrown: unknown): string {
+  try {
+    return String(thrown instanceof Error ? thrown.message : thrown);
+  } catch {
+    return "what was thrown cannot be shown";
+  }
 }

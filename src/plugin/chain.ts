@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { HoldfastError } from "../errors.ts";
+import { HoldfastError, messageOf } from "../errors.ts";
 import { isCoreOwned, isFieldValue, isToken } from "../proxy/headers.ts";
 import type {
   CloseReason,
@@ -556,8 +556,8 @@ export const NO_EXCHANGE_HOOKS: ExchangeRun = new ExchangeRun(undefined, undefin
 
 function pluginError(plugin: string, hook: string, error: unknown): HoldfastError {
   if (error instanceof HoldfastError) return error;
-  const message = error instanceof Error ? error.message : String(error);
-  return new HoldfastError("HF_PLUGIN_FAILED", `plugin ${plugin} failed in ${hook}: ${message}`, { cause: error });
+  const what = `plugin ${plugin} failed in ${hook}: ${messageOf(error)}`;
+  return new HoldfastError("HF_PLUGIN_FAILED", what, { cause: error });
 }
 
 function isThenable(value: unknown): value is PromiseLike<unknown> {

@@ -48,6 +48,9 @@ const FLAG_REMOTE = 0x200;
 /** As many as the SDK keeps; newer ones push out older ones. */
 const MAX_EVENTS = 128;
 
+/** Tag of a span, and the room for its length. */
+const OPEN_LONG_BYTES = 3;
+
 /** Where the key begins in a `KeyValue` that stands as a field: behind the tag and the length. */
 const KEY_AT = 2;
 
@@ -96,6 +99,8 @@ export class OtlpSpans implements SpanWriter {
   /** Spans written since the last {@link take}. */
   spans = 0;
   #spanAt = 0;
+  /** Between {@link begin} and {@link end}. */
+  #isOpen = false;
   #flags = 0;
   // The ids that were written last, and where: the spans of an exchange follow each other and have them in common.
   #traceId = "";
@@ -115,6 +120,8 @@ export class OtlpSpans implements SpanWriter {
   begin(kind: SpanKind, name: string, place: SpanPlace, startEpochMs: number, endEpochMs: number): boolean {
     if (this.batches?.accept() === false) return false;
     const buffer = this.#buffer;
+    if (this.#isOpen) this.#dropOpen();
+    this.#isOpen = true;
     buffer.byte(SCOPE_SPANS.spans);
     this.#spanAt = buffer.openLong();
     this.#flags = TraceFlags.SAMPLED | FLAG_REMOTE_KNOWN;
@@ -207,6 +214,7 @@ export class OtlpSpans implements SpanWriter {
     for (const byte of SPAN_FLAGS) buffer.byte(byte);
     buffer.fixed32(this.#flags);
     if (buffer.closeLong(this.#spanAt)) this.#forgetIds();
+    this.#isOpen = false;
     this.spans++;
     this.batches?.added();
   }
@@ -227,6 +235,7 @@ export class OtlpSpans implements SpanWriter {
   /** The spans written since the last time, as they are sent. */
   take(): SpanRequest {
     const buffer = this.#buffer;
+    if (this.#isOpen) this.#dropOpen();
     const { bytes, at: end } = buffer;
     const scopeSpans = this.#scope.length + end - this.#firstAt;
     const resourceSpans = this.#resource.length + 1 + varintSize(scopeSpans) + scopeSpans;
@@ -255,6 +264,13 @@ export class OtlpSpans implements SpanWriter {
   /** Writes into the memory of a request again, which nobody may need any more. */
   reuse({ memory }: SpanRequest): void {
     if (this.#spare.length < MAX_SPARE && memory.length <= MAX_SPARE_BYTES) this.#spare.push(memory);
+  }
+
+  /** Something threw in the middle of a span: half of one would make all that goes with it unreadable. */
+  #dropOpen(): void {
+    this.#isOpen = false;
+    this.#buffer.at = this.#spanAt - OPEN_LONG_BYTES;
+    this.#forgetIds();
   }
 
   /** They are not where they were. */

@@ -4,6 +4,7 @@
  * @module
  */
 import { SpanKind } from "@opentelemetry/api";
+import { messageOf } from "../errors.ts";
 import type { Connection, Exchange, ExchangeHooks, Failure, Filter, Outcome, PluginFailure } from "../plugin/api.ts";
 import { type ConnectionTrace, ConnectionTraces, type Recording } from "./connection-traces.ts";
 import { fullUrl, normaliseMethod, protocolVersion, redactQuery, serverOf, splitTarget } from "./http-semantics.ts";
@@ -147,8 +148,9 @@ class ExchangeTrace implements ExchangeHooks {
         [ATTR.pluginName]: failure.plugin,
         [ATTR.pluginHook]: failure.hook,
         [ATTR.pluginOnError]: failure.onError,
-        [ATTR.exceptionType]: error instanceof Error ? error.name : typeof error,
-        [ATTR.exceptionMessage]: error instanceof Error ? error.message : String(error),
+        // Whoever threw it may have put anything there.
+        [ATTR.exceptionType]: error instanceof Error ? String(error.name) : typeof error,
+        [ATTR.exceptionMessage]: messageOf(error),
       },
     });
   }

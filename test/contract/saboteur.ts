@@ -36,7 +36,7 @@ export const HOOKS = [
 export type HookPlace = (typeof HOOKS)[number];
 
 /** How a hook misbehaves. */
-export const MISDEEDS = ["throws", "rejects", "returns nonsense"] as const;
+export const MISDEEDS = ["throws", "throws what has no text", "rejects", "returns nonsense"] as const;
 
 export type Misdeed = (typeof MISDEEDS)[number];
 
@@ -137,6 +137,8 @@ export class Saboteur {
     switch (this.orders.misdeed) {
       case "throws":
         throw new Error("sabotaged");
+      case "throws what has no text":
+        throw Object.create(null);
       case "rejects":
         return Promise.reject(new Error("sabotaged")) as T;
       case "returns nonsense":

@@ -14,7 +14,7 @@ import { SdkSpans } from "../../src/telemetry/sdk-spans.ts";
 import type { AttributeValue, SpanEvent, SpanPlace, SpanWriter } from "../../src/telemetry/span-writer.ts";
 import { tracingFilter } from "../../src/telemetry/traces.ts";
 import { connectionFacts, Driver, EPOCH_MS, exchangeFacts, outcomeFacts, staleFailure } from "./facts.ts";
-import { assertCanonical, decodeTraces } from "./otlp.ts";
+import { assertCanonical, type DecodedSpan, decodeTraces } from "./otlp.ts";
 
 const RESOURCE = resourceFromAttributes({ "service.name": "orders", "deployment.environment.name": "größer" });
 
@@ -94,16 +94,18 @@ class Both implements SpanWriter {
     this.bytes.again(said);
   }
 
-  /** What would be sent is the same either way. */
-  compare(): void {
+  /** What would be sent is the same either way. @returns the spans of it */
+  compare(): readonly DecodedSpan[] {
     const spans = this.#exporter.getFinishedSpans();
     const request = this.bytes.take();
     assert.equal(request.spans, spans.length);
     const expected = ProtobufTraceSerializer.serializeRequest(spans);
     assert.ok(expected);
-    assert.deepEqual(decodeTraces(request.bytes), decodeTraces(expected));
+    const decoded = decodeTraces(request.bytes);
+    assert.deepEqual(decoded, decodeTraces(expected));
     assertCanonical(request.bytes);
     this.#exporter.reset();
+    return decoded.resourceSpans.flatMap(({ scopeSpans }) => scopeSpans.flatMap(({ spans }) => spans));
   }
 
   #tell(say: () => void): void {
@@ -178,6 +180,58 @@ test("times, parents, links, events and errors too", () => {
     ),
     { numRuns: 300 },
   );
+});
+
+test("a span that is not ended is left out, and does no harm to those beside it", () => {
+  const both = new Both();
+  const whole = (name: string) => {
+    both.begin(SpanKind.SERVER, name, PLACE, EPOCH_MS, EPOCH_MS);
+    both.parent("00f067aa0ba902b8", false, undefined);
+    both.end();
+  };
+  whole("first");
+  both.bytes.begin(SpanKind.SERVER, "half", { ...PLACE, traceId: TRACE.replace("4", "5") }, EPOCH_MS, EPOCH_MS);
+  both.bytes.attribute("url.path", "/x".repeat(20_000));
+  whole("second");
+  both.bytes.begin(SpanKind.SERVER, "half", PLACE, EPOCH_MS, EPOCH_MS);
+  both.compare();
+  whole("third");
+  both.compare();
+});
+
+test("whatever a plugin throws, its event is text", () => {
+  const thrown = [
+    Object.assign(new Error("x"), { message: Symbol("message") }),
+    Object.assign(new Error("x"), { message: { not: "text" } }),
+    Object.defineProperty(new Error("x"), "name", { value: 1n }),
+    Object.defineProperty(new Error("x"), "name", { value: undefined }),
+    Object.create(null),
+    7,
+    undefined,
+  ];
+  const both = new Both();
+  const driver = new Driver(tracingFilter({ spans: both, sampled: () => true, knownMethods: KNOWN_METHODS }));
+  const downstream = connectionFacts({ side: "downstream" });
+  driver.open(downstream);
+  const facts = exchangeFacts({}, { downstream });
+  const begun = driver.begin(facts);
+  for (const error of thrown) {
+    begun?.pluginFailed?.({
+      plugin: "p",
+      hook: "request",
+      error,
+      onError: "continue",
+      connection: downstream,
+      exchange: facts,
+    });
+  }
+  begun?.end?.(outcomeFacts());
+  const [span] = both.compare();
+  assert.equal(span?.events.length, thrown.length);
+  for (const { attributes } of span.events) {
+    assert.equal(attributes.length, 5);
+    for (const { key, value } of attributes) assert.equal(typeof value.stringValue, "string", key);
+  }
 });
 
 test("more events than the SDK keeps: the newest are kept, the others counted", () => {
