@@ -416,8 +416,8 @@ export class OriginPool implements Pool {
    */
   #isDoubtful(connection: ProxyConnection, nowMs: number): boolean {
     const { peer, exchanges, idleSinceMs, idleLateMs } = connection;
-    const idleMs = nowMs - idleSinceMs + idleLateMs;
-    if (peer!.isBeyond(exchanges) || peer!.isDoubtful(idleMs)) return true;
+    const idleMs = nowMs - idleSinceMs;
+    if (peer!.isBeyond(exchanges) || peer!.isDoubtful(idleMs + idleLateMs)) return true;
     if (!peer!.isUntried(idleMs)) return false;
     if (this.#tried?.state === "active") return true;
     this.#tried = connection;
