@@ -87,8 +87,8 @@ export class ProxyConnection implements Connection {
   idleLateMs = 0;
   /** `socket.bytesRead` when it became idle: more means that a request head has begun to arrive. */
   bytesReadWhenIdle = 0;
-  /** Whether {@link bytesReadWhenIdle} is wanted: not where the forwarder itself sees a head begin. */
-  noteBytesRead = true;
+  /** Whether {@link bytesReadWhenIdle} is wanted: not upstream, and not where the forwarder itself sees a head begin. */
+  noteBytesRead: boolean;
   /** Downstream: `performance.now()` when an incomplete request head was first noticed; `undefined` while there is none. */
   headSinceMs: number | undefined;
   /** Downstream: its TLS handshake is not over yet. */
@@ -128,6 +128,7 @@ export class ProxyConnection implements Connection {
     const { socket } = options;
     this.direction = options.direction;
     this.side = options.side;
+    this.noteBytesRead = options.side === "downstream";
     this.socket = socket;
     this.protocol = options.protocol;
     this.setup = options.setup;

@@ -307,6 +307,15 @@ export class FieldList implements HeaderList {
   }
 }
 
+/**
+ * `set` for a value that is known to be one because we made it: looking at each of its characters costs more than all
+ * else about it.
+ */
+export function writeOwn(headers: HeaderList, name: string, value: string): void {
+  if (headers instanceof FieldList) headers.write(name, value);
+  else headers.set(name, value);
+}
+
 /** Lines as they go on the wire, of names and values in turn. */
 export function linesOf(flat: readonly string[]): string {
   let text = "";

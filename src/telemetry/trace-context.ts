@@ -41,8 +41,8 @@ export function parseTraceparent(value: string): RemoteParent | undefined {
   if (!TRACEPARENT.test(value)) return undefined;
   const version = value.slice(0, 2);
   if (version === "ff" || (version === "00" && value.length !== LENGTH)) return undefined;
-  const traceId = value.slice(3, 35);
-  const spanId = value.slice(36, 52);
+  const traceId = traceIdIn(value);
+  const spanId = spanIdIn(value);
   if (traceId === NO_TRACE || spanId === NO_SPAN) return undefined;
   return { traceId, spanId, flags: Number.parseInt(value.slice(53, 55), 16) };
 }
@@ -59,18 +59,67 @@ let digits = "";
 let usedDigits = 0;
 const PIECE_BYTES = 256;
 
+function refill(): void {
+  randomFillSync(random);
+  usedBytes = 0;
+}
+
+function nextRandomByte(): number {
+  if (usedBytes === random.length) refill();
+  return random[usedBytes++]!;
+}
+
 function randomDigits(count: number): string {
   if (usedDigits + count > digits.length) {
-    if (usedBytes === random.length) {
-      randomFillSync(random);
-      usedBytes = 0;
-    }
+    // By whole pieces: what is left of one may have been used byte by byte.
+    if (usedBytes + PIECE_BYTES > random.length) refill();
     digits = random.toString("hex", usedBytes, usedBytes + PIECE_BYTES);
     usedBytes += PIECE_BYTES;
     usedDigits = 0;
   }
   usedDigits += count;
   return digits.slice(usedDigits - count, usedDigits);
+}
+
+/** Values of `traceparent` for traces that begin here, one after the other as they stand in {@link values}. */
+const bytes = Buffer.from(`00-${NO_TRACE}-${NO_SPAN}-00`.repeat(16), "latin1");
+const DIGITS = Buffer.from("0123456789abcdef", "latin1");
+let values = "";
+let usedValues = 0;
+
+/**
+ * `traceparent` of a trace that begins here and is not recorded. Cut from a text of many: put together from its parts,
+ * each would be copied once more as it is written.
+ */
+export function newUnsampledTraceparent(): string {
+  if (usedValues === values.length) {
+    for (let at = 0; at < bytes.length; at += LENGTH) {
+      writeRandomDigits(at + 3, 32);
+      writeRandomDigits(at + 36, 16);
+    }
+    values = bytes.toString("latin1");
+    usedValues = 0;
+  }
+  usedValues += LENGTH;
+  return values.slice(usedValues - LENGTH, usedValues);
+}
+
+function writeRandomDigits(from: number, count: number): void {
+  for (let at = from; at < from + count; at += 2) {
+    const byte = nextRandomByte();
+    bytes[at] = DIGITS[byte >> 4]!;
+    bytes[at + 1] = DIGITS[byte & 15]!;
+  }
+}
+
+/** The trace id in a `traceparent` of version 00. */
+export function traceIdIn(traceparent: string): string {
+  return traceparent.slice(3, 35);
+}
+
+/** The id of the parent, in a `traceparent` of version 00. */
+export function spanIdIn(traceparent: string): string {
+  return traceparent.slice(36, 52);
 }
 
 /** A new trace id. */

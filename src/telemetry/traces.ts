@@ -6,6 +6,7 @@
 import { SpanKind } from "@opentelemetry/api";
 import { messageOf } from "../errors.ts";
 import type { Connection, Exchange, ExchangeHooks, Failure, Filter, Outcome, PluginFailure } from "../plugin/api.ts";
+import { writeOwn } from "../proxy/headers.ts";
 import { type ConnectionTrace, ConnectionTraces, type Recording } from "./connection-traces.ts";
 import { fullUrl, normaliseMethod, protocolVersion, redactQuery, serverOf, splitTarget } from "./http-semantics.ts";
 import { ATTR, EVENT, OTHER, SPAN } from "./names.ts";
@@ -15,9 +16,11 @@ import {
   FLAG_SAMPLED,
   formatTraceparent,
   newSpanId,
-  newTraceId,
+  newUnsampledTraceparent,
   type RemoteParent,
   readParent,
+  spanIdIn,
+  traceIdIn,
 } from "./trace-context.ts";
 
 export interface TracingOptions extends Recording {
@@ -31,29 +34,39 @@ export function tracingFilter(options: TracingOptions): Filter {
     connection: (connection) => connections.opened(connection),
     exchange(exchange) {
       const parent = readParent(exchange.request.headers);
-      const parentSampled = parent === undefined ? undefined : (parent.flags & FLAG_SAMPLED) !== 0;
-      const traceId = parent?.traceId ?? newTraceId();
-      if (!options.sampled(traceId, parentSampled)) {
-        passOnUnsampled(exchange, parent, traceId);
-        return undefined;
+      if (parent === undefined) {
+        const traceparent = newUnsampledTraceparent();
+        const traceId = traceIdIn(traceparent);
+        if (options.sampled(traceId, undefined)) return new ExchangeTrace(options, connections, exchange, traceId);
+        beginUnsampled(exchange, traceparent, traceId);
+      } else {
+        const { traceId } = parent;
+        const isSampled = (parent.flags & FLAG_SAMPLED) !== 0;
+        if (options.sampled(traceId, isSampled)) {
+          return new ExchangeTrace(options, connections, exchange, traceId, parent);
+        }
+        if (isSampled) endSampling(exchange, parent);
+        // Else the caller's own field says all there is to say.
+        else exchange.trace = { traceId, spanId: parent.spanId, sampled: false };
       }
-      return new ExchangeTrace(options, connections, exchange, traceId, parent);
+      return undefined;
     },
   };
 }
 
 /** No span, no SDK: the upstream still learns the trace and that nobody records it. */
-function passOnUnsampled(exchange: Exchange, parent: RemoteParent | undefined, traceId: string): void {
-  if (parent !== undefined && (parent.flags & FLAG_SAMPLED) === 0) {
-    // The caller's own field says all there is to say.
-    exchange.trace = { traceId, spanId: parent.spanId, sampled: false };
-    return;
-  }
-  const spanId = newSpanId();
+function beginUnsampled(exchange: Exchange, traceparent: string, traceId: string): void {
   const { headers } = exchange.request;
   // What stood beside a `traceparent` that was not valid belongs to no trace (W3C Trace Context §3.3).
-  if (parent === undefined && headers.has("tracestate")) headers.delete("tracestate");
-  headers.set("traceparent", formatTraceparent(traceId, spanId, false, parent?.flags));
+  if (headers.has("tracestate")) headers.delete("tracestate");
+  writeOwn(headers, "traceparent", traceparent);
+  exchange.trace = { traceId, spanId: spanIdIn(traceparent), sampled: false };
+}
+
+/** The caller records the trace and we do not. */
+function endSampling(exchange: Exchange, { traceId, flags }: RemoteParent): void {
+  const spanId = newSpanId();
+  writeOwn(exchange.request.headers, "traceparent", formatTraceparent(traceId, spanId, false, flags));
   exchange.trace = { traceId, spanId, sampled: false };
 }
 
@@ -95,7 +108,7 @@ class ExchangeTrace implements ExchangeHooks {
     connections: ConnectionTraces,
     exchange: Exchange,
     traceId: string,
-    parent: RemoteParent | undefined,
+    parent?: RemoteParent,
   ) {
     const { request, downstream } = exchange;
     const { headers } = request;
@@ -128,7 +141,8 @@ class ExchangeTrace implements ExchangeHooks {
   upstreamConnected(connection: Connection): void {
     const exchange = this.#exchange;
     const { place } = this.#startAttempt(connection);
-    exchange.request.headers.set(
+    writeOwn(
+      exchange.request.headers,
       "traceparent",
       formatTraceparent(place.traceId, place.spanId, true, this.#parent?.flags),
     );

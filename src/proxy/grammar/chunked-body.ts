@@ -177,7 +177,7 @@ export class ChunkedBody {
     const line = this.#line;
     if (line.length === 2) return true;
     this.#line = "";
-    scanFields(Buffer.from(`${line}\r\n`, "latin1"), 0, line.length, 0, scan);
+    scanFields(Buffer.from(`${line}\r\n`, "latin1"), 0, line.length + 2, 0, scan);
     this.trailer += line;
     return scan.fault === undefined ? false : undefined;
   }

@@ -20,7 +20,9 @@ export class HeadScan {
   all: Offsets = [];
   /** Something that the ordinary path does not judge: take the head apart. */
   unusual = false;
-  /** Why it is not a head at all; `undefined` when it is one. */
+  /** Behind the empty line that ends the head. */
+  end = 0;
+  /** Why it is not a head at all, or not a whole one; `undefined` when it is one. */
   fault: string | undefined;
   /** Index in {@link offsets} of the only `Host`; −1 if there is none. */
   host = -1;
@@ -45,16 +47,16 @@ const COLON = 0x3a;
 const X = 0x78;
 
 /**
- * Scans field lines. In the bytes and not in their text: V8 asks at every character of a string anew what kind of string
+ * Scans field lines up to the empty line. In the bytes and not in their text: V8 asks at every character of a string anew what kind of string
  * it is, which makes it three times as much work.
  *
- * @param bytes - the head, with its end: an empty line stands at `end`
+ * @param bytes - what was received, and what stood there before: never looked at as part of a head
  * @param from - where the first field line begins
- * @param end - where the empty line begins
+ * @param to - where what was received ends
  * @param base - where the head begins: offsets count from here
  * @param scan - filled anew
  */
-export function scanFields(bytes: Uint8Array, from: number, end: number, base: number, scan: HeadScan): void {
+export function scanFields(bytes: Uint8Array, from: number, to: number, base: number, scan: HeadScan): void {
   const offsets = scratch;
   let count = 0;
   scan.unusual = false;
@@ -69,9 +71,16 @@ export function scanFields(bytes: Uint8Array, from: number, end: number, base: n
   scan.hasForwarding = false;
   let lines = 0;
   let at = from;
-  while (at < end) {
+  while (at < to) {
     const nameStart = at;
     let code = bytes[at]!;
+    if (code === CR && bytes[at + 1] === LF && at + 2 <= to) {
+      scan.end = at + 2;
+      scan.lines = lines;
+      // One exact copy instead of an array that grows line by line.
+      scan.offsets = offsets.slice(0, count);
+      return;
+    }
     while (TOKEN[code] === 1) code = bytes[++at]!;
     const nameEnd = at;
     if (code !== COLON || nameEnd === nameStart) {
@@ -97,9 +106,7 @@ export function scanFields(bytes: Uint8Array, from: number, end: number, base: n
       offsets[count++] = valueEnd - base;
     }
   }
-  scan.lines = lines;
-  // One exact copy instead of an array that grows line by line.
-  scan.offsets = offsets.slice(0, count);
+  scan.fault = "its end is missing";
 }
 
 /** Never emptied: it would have to grow again for the next head. */

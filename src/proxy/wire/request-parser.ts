@@ -64,8 +64,9 @@ export function parseRequestHead(bytes: Buffer, from: number, to: number, limits
   const method = methodOf(bytes, from, methodEnd) ?? text.slice(0, methodEnd - from);
   const target = text.slice(targetStart - from, targetEnd - from);
 
-  scanFields(bytes, fieldsStart, to - 2, from, scan);
+  scanFields(bytes, fieldsStart, to, from, scan);
   if (scan.fault !== undefined) throw bad(scan.fault);
+  if (scan.end !== to) throw bad("a line that is no field");
   const ordinary =
     !scan.unusual &&
     scan.host !== -1 &&
@@ -83,7 +84,7 @@ export function parseRequestHead(bytes: Buffer, from: number, to: number, limits
     return new WireHead(checkRequestHead({ method, target, version, fields, secure }, limits), false);
   }
   const { offsets, host } = scan;
-  const authority = knownHost(text.slice(offsets[host + 2]!, offsets[host + 3]!));
+  const authority = hostIn(bytes, from, text, offsets[host + 2]!, offsets[host + 3]!);
   if (authority === undefined) throw new HoldfastError("HF_BAD_HOST", "Host is not a host with an optional port");
   const headers = FieldList.ofText(text, offsets, fieldsStart - from);
   return new WireHead(
@@ -122,8 +123,10 @@ function requestVersion(bytes: Buffer, at: number, end: number): "1.0" | "1.1" {
 let lastHost = "";
 
 /** The host, if it is one; the text of the last one where it is the same, for that is no part of a longer one. */
-function knownHost(host: string): string | undefined {
-  if (host === lastHost) return lastHost;
+function hostIn(bytes: Uint8Array, from: number, text: string, start: number, end: number): string | undefined {
+  // Before it is a text: comparing a part of one is a call into V8's runtime.
+  if (end - start === lastHost.length && isAt(bytes, from + start, lastHost)) return lastHost;
+  const host = text.slice(start, end);
   if (host === "") return host;
   if (!isAuthority(host)) return undefined;
   // A copy: a slice would keep the whole head alive.

@@ -23,6 +23,10 @@ export class WireResponseHead implements ResponseHead {
   readonly ends: BodyEnd;
   /** Body bytes when {@link ends} is `length`. */
   readonly bodyBytes: number;
+  /** Bytes of the head itself. */
+  readonly size: number;
+  /** The head, and what came with it if that is little. */
+  readonly text: string;
 
   constructor(parts: Omit<WireResponseHead, never>) {
     this.status = parts.status;
@@ -32,17 +36,22 @@ export class WireResponseHead implements ResponseHead {
     this.hop = parts.hop;
     this.ends = parts.ends;
     this.bodyBytes = parts.bodyBytes;
+    this.size = parts.size;
+    this.text = parts.text;
   }
 }
 
 const scan = new HeadScan();
+
+/** Up to here, head and body are read as one text, so that they can be written as one. */
+export const SMALL_BYTES = 16_384;
 
 /**
  * Parses one response head, interim ones included.
  *
  * @param bytes - what was received
  * @param from - where the status line begins
- * @param to - behind the empty line that ends the head
+ * @param to - where what was received ends: at the end of the head or behind it
  * @param method - of the request it answers
  * @throws HoldfastError `HF_UPSTREAM_BAD_RESPONSE`
  */
@@ -61,25 +70,27 @@ export function parseResponseHead(
   const reasonStart = at;
   while (VALUE[bytes[at]!] === 1) at++;
   if (bytes[at] !== 0x0d || bytes[at + 1] !== 0x0a) throw bad("the status line is not one");
-  const text = bytes.toString("latin1", from, to);
-  const reason = text.slice(reasonStart - from, at - from);
+  const reasonEnd = at;
   const fieldsStart = at + 2;
 
-  scanFields(bytes, fieldsStart, to - 2, from, scan);
+  scanFields(bytes, fieldsStart, to, from, scan);
   if (scan.fault !== undefined) throw bad(scan.fault);
   if (scan.lines > maxFields) {
     throw new HoldfastError("HF_UPSTREAM_HEAD_TOO_LARGE", `more response fields than limits.fields (${maxFields})`);
   }
+  const text = bytes.toString("latin1", from, to - from <= SMALL_BYTES ? to : scan.end);
+  const size = scan.end - from;
+  const reason = reasonIn(bytes, from, text, reasonStart, reasonEnd);
   if (
     scan.unusual ||
     (scan.chunked && (scan.contentLength !== -1 || version === "1.0")) ||
     (scan.close && scan.keepAlive)
   ) {
-    const flat = takeApart(text, fieldsStart - from, text.length - 2);
+    const flat = takeApart(text, fieldsStart - from, size - 2);
     const ends = checkResponseHead(method, status, flat, version);
     const { end: headers, hop } = splitHopByHop(flat);
     const bodyBytes = ends === "length" ? Number(headers.get("content-length")) : 0;
-    return new WireResponseHead({ status, reason, version, headers, hop, ends, bodyBytes });
+    return new WireResponseHead({ status, reason, version, headers, hop, ends, bodyBytes, size, text });
   }
   const headers = FieldList.ofText(text, scan.offsets, fieldsStart - from);
   const bodied = hasBody(method, status);
@@ -92,7 +103,20 @@ export function parseResponseHead(
     hop: hopOf(text),
     ends,
     bodyBytes: ends === "length" ? scan.contentLength : 0,
+    size,
+    text,
   });
+}
+
+let lastReason = "";
+
+/** The reason, and the text of the last one where it is the same. */
+function reasonIn(bytes: Uint8Array, from: number, text: string, start: number, end: number): string {
+  if (end - start !== lastReason.length || !isAt(bytes, start, lastReason)) {
+    // A copy: a slice would keep the whole head alive.
+    lastReason = Buffer.from(text.slice(start - from, end - from), "latin1").toString("latin1");
+  }
+  return lastReason;
 }
 
 function responseVersion(bytes: Uint8Array, at: number): "1.0" | "1.1" {

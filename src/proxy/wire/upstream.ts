@@ -12,10 +12,7 @@ import { ChunkedBody } from "../grammar/chunked-body.ts";
 import { returnBodyMemory, SHARED_BYTES, takeBodyMemory } from "../read-memory.ts";
 import { INTERIM_ROOM } from "../response-rules.ts";
 import type { MemoryOwner } from "./response-body.ts";
-import { parseResponseHead, type WireResponseHead } from "./response-parser.ts";
-
-/** Up to here, head and body are read as one text, so that they can be written as one. */
-const SMALL_BYTES = 16_384;
+import { parseResponseHead, SMALL_BYTES, type WireResponseHead } from "./response-parser.ts";
 
 const HEAD_START = "HTTP/1.";
 const HEAD_END = Buffer.from("\r\n\r\n");
@@ -130,7 +127,23 @@ export class WireUpstream implements SocketReader, MemoryOwner {
     return this.#readBody(sink, bytes, 0, length);
   }
 
-  #readHead(sink: ResponseSink, read: Buffer, readLength: number): boolean {
+  #readHead(sink: ResponseSink, bytes: Buffer, length: number): boolean {
+    const head = this.#partial === undefined ? this.#finalHead(sink, bytes, length) : undefined;
+    if (head === undefined) return this.#readHeads(sink, bytes, length);
+    return this.#startBody(sink, head, bytes, head.size, length);
+  }
+
+  /** The ordinary case: what was read begins with a whole final head. `undefined`: it does not, or is not allowed. */
+  #finalHead(sink: ResponseSink, bytes: Buffer, length: number): WireResponseHead | undefined {
+    try {
+      const head = parseResponseHead(bytes, 0, length, sink.method, this.#maxFields);
+      return head.status >= 200 && head.size <= this.#maxHeadBytes ? head : undefined;
+    } catch {
+      return undefined;
+    }
+  }
+
+  #readHeads(sink: ResponseSink, read: Buffer, readLength: number): boolean {
     let bytes = read;
     let length = readLength;
     if (this.#partial !== undefined) {
@@ -158,13 +171,12 @@ export class WireUpstream implements SocketReader, MemoryOwner {
       }
       let head: WireResponseHead;
       try {
-        head = parseResponseHead(bytes, at, end, sink.method, this.#maxFields);
+        head = parseResponseHead(bytes, at, length, sink.method, this.#maxFields);
       } catch (error) {
         this.#broken(error as HoldfastError, false);
         return true;
       }
-      const headBytes = end - at;
-      at = end;
+      at += head.size;
       if (head.status >= 200) {
         return this.#startBody(sink, head, bytes, at, length) && (goOn || this.#sink !== sink);
       }
@@ -172,7 +184,7 @@ export class WireUpstream implements SocketReader, MemoryOwner {
         this.#fail("HF_UPSTREAM_BAD_RESPONSE", "the upstream switched protocols unasked");
         return true;
       }
-      this.#interimBytes += headBytes;
+      this.#interimBytes += head.size;
       if (this.#interimBytes > this.#maxHeadBytes * INTERIM_ROOM) {
         const limit = `${INTERIM_ROOM} times limits.head (${this.#maxHeadBytes} bytes)`;
         this.#fail("HF_UPSTREAM_HEAD_TOO_LARGE", `interim responses are together larger than ${limit}`);
@@ -193,7 +205,7 @@ export class WireUpstream implements SocketReader, MemoryOwner {
       case "length": {
         if (arrived >= head.bodyBytes && head.bodyBytes <= SMALL_BYTES) {
           if (arrived > head.bodyBytes) this.#connection!.drain("protocol_error");
-          sink.head(head, bytes.toString("latin1", start, start + head.bodyBytes), true);
+          sink.head(head, bodyText(head, bytes, start), true);
           return true;
         }
         this.#mode = "length";
@@ -274,6 +286,12 @@ export class WireUpstream implements SocketReader, MemoryOwner {
     this.detach();
     sink?.broken(error, closedByPeer);
   }
+}
+
+/** The body that came along with a head; of the same text where it is in it. */
+function bodyText({ text, size, bodyBytes }: WireResponseHead, bytes: Buffer, start: number): string {
+  const end = size + bodyBytes;
+  return end <= text.length ? text.slice(size, end) : bytes.toString("latin1", start, start + bodyBytes);
 }
 
 /** Where the head that begins at `from` ends, −1 if its end has not come. */
