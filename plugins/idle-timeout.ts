@@ -84,7 +84,9 @@ export default definePlugin({
         limit(connection);
         connection.keepAlive.heedLearned = learn;
         const apply = () => limit(connection);
+        const mayChange = underLoad.connections > 0;
         if (connection.side === "downstream") {
+          if (!mayChange) return undefined;
           return {
             active: apply,
             idle() {
@@ -94,10 +96,10 @@ export default definePlugin({
           };
         }
         return {
-          active: apply,
+          ...(mayChange && { active: apply }),
           idle() {
             const { hint, keepAlive } = connection;
-            if (!keepAlive.advertise) apply();
+            if (mayChange && !keepAlive.advertise) apply();
             if (hint?.timeoutMs !== undefined) keepAlive.agreedTimeoutMs = leaveAfter(hint.timeoutMs, margin);
           },
           backendChanged: apply,

@@ -119,7 +119,7 @@ export class Chain {
       const exchangeLink = links[at]!;
       try {
         const hooks = exchangeLink.show.call(exchangeLink.link.filter, exchange);
-        if (hooks !== undefined) run.add(asHooks<ExchangeHooks>(hooks), exchangeLink);
+        if (hooks !== undefined) run.add(hooks, exchangeLink);
       } catch (error) {
         const { link } = exchangeLink;
         run.failed(this.fail(link, "exchange", error, exchange.downstream, exchange));
@@ -266,10 +266,15 @@ class ExchangeLink {
     this.#last = new ExchangeCalls(link, {});
   }
 
-  /** As {@link ConnectionLink.callsOf}; of the same object as last time nothing is read again. */
+  /**
+   * As {@link ConnectionLink.callsOf}; of the same object as last time nothing is read again.
+   *
+   * @throws TypeError when it is no object of hooks
+   */
   callsOf(hooks: ExchangeHooks): ExchangeCalls {
     const last = this.#last;
     if (hooks === this.#lastHooks) return last;
+    asHooks<ExchangeHooks>(hooks);
     if (
       hooks.request === last.request &&
       hooks.upstreamConnected === last.upstreamConnected &&

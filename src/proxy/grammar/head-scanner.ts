@@ -12,19 +12,17 @@ import { TOKEN, VALUE } from "./characters.ts";
 
 /** What a head's lines said, as far as it matters to the path. One object is used again for every head. */
 export class HeadScan {
-  /** Lines that travel on. */
-  offsets: Offsets = [];
+  /** Numbers in the {@link scannedOffsets}. */
+  count = 0;
   /** Number of lines, those of this hop included. */
   lines = 0;
-  /** Offsets of every line, those of this hop included, when {@link unusual}. */
-  all: Offsets = [];
   /** Something that the ordinary path does not judge: take the head apart. */
   unusual = false;
   /** Behind the empty line that ends the head. */
   end = 0;
   /** Why it is not a head at all, or not a whole one; `undefined` when it is one. */
   fault: string | undefined;
-  /** Index in {@link offsets} of the only `Host`; −1 if there is none. */
+  /** Index in the offsets of the only `Host`; −1 if there is none. */
   host = -1;
   /** Value of the only `Content-Length`; −1 if there is none. */
   contentLength = -1;
@@ -77,8 +75,7 @@ export function scanFields(bytes: Uint8Array, from: number, to: number, base: nu
     if (code === CR && bytes[at + 1] === LF && at + 2 <= to) {
       scan.end = at + 2;
       scan.lines = lines;
-      // One exact copy instead of an array that grows line by line.
-      scan.offsets = offsets.slice(0, count);
+      scan.count = count;
       return;
     }
     while (TOKEN[code] === 1) code = bytes[++at]!;
@@ -107,6 +104,12 @@ export function scanFields(bytes: Uint8Array, from: number, to: number, base: nu
     }
   }
   scan.fault = "its end is missing";
+}
+
+/** Lines that travel on, of the head that was scanned last. */
+export function scannedOffsets({ count }: HeadScan): Offsets {
+  // One exact copy instead of an array that grows line by line.
+  return scratch.slice(0, count);
 }
 
 /** Never emptied: it would have to grow again for the next head. */

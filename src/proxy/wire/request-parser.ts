@@ -6,7 +6,7 @@
 import type { Limits } from "../../config/sidecar-config.ts";
 import { HoldfastError } from "../../errors.ts";
 import { METHOD, TARGET } from "../grammar/characters.ts";
-import { HeadScan, isAt, scanFields, takeApart } from "../grammar/head-scanner.ts";
+import { HeadScan, isAt, scanFields, scannedOffsets, takeApart } from "../grammar/head-scanner.ts";
 import { FieldList, type HopFields } from "../headers.ts";
 import { CheckedHead, checkRequestHead, type Framing, isAuthority } from "../request-rules.ts";
 
@@ -83,7 +83,8 @@ export function parseRequestHead(bytes: Buffer, from: number, to: number, limits
     const fields = takeApart(text, fieldsStart - from, text.length - 2);
     return new WireHead(checkRequestHead({ method, target, version, fields, secure }, limits), false);
   }
-  const { offsets, host } = scan;
+  const offsets = scannedOffsets(scan);
+  const { host } = scan;
   const authority = hostIn(bytes, from, text, offsets[host + 2]!, offsets[host + 3]!);
   if (authority === undefined) throw new HoldfastError("HF_BAD_HOST", "Host is not a host with an optional port");
   const headers = FieldList.ofText(text, offsets, fieldsStart - from);

@@ -6,7 +6,7 @@
 import { HoldfastError } from "../../errors.ts";
 import type { KeepAliveHint, ResponseHead } from "../../plugin/api.ts";
 import { VALUE } from "../grammar/characters.ts";
-import { HeadScan, isAt, scanFields, takeApart } from "../grammar/head-scanner.ts";
+import { HeadScan, isAt, scanFields, scannedOffsets, takeApart } from "../grammar/head-scanner.ts";
 import { FieldList, type HopFields, parseKeepAlive, splitHopByHop } from "../headers.ts";
 import { checkResponseHead, hasBody } from "../response-rules.ts";
 
@@ -92,7 +92,7 @@ export function parseResponseHead(
     const bodyBytes = ends === "length" ? Number(headers.get("content-length")) : 0;
     return new WireResponseHead({ status, reason, version, headers, hop, ends, bodyBytes, size, text });
   }
-  const headers = FieldList.ofText(text, scan.offsets, fieldsStart - from);
+  const headers = FieldList.ofText(text, scannedOffsets(scan), fieldsStart - from);
   const bodied = hasBody(method, status);
   const ends = !bodied ? "none" : scan.chunked ? "chunked" : scan.contentLength !== -1 ? "length" : "close";
   return new WireResponseHead({
