@@ -59,20 +59,12 @@ let digits = "";
 let usedDigits = 0;
 const PIECE_BYTES = 256;
 
-function refill(): void {
-  randomFillSync(random);
-  usedBytes = 0;
-}
-
-function nextRandomByte(): number {
-  if (usedBytes === random.length) refill();
-  return random[usedBytes++]!;
-}
-
 function randomDigits(count: number): string {
   if (usedDigits + count > digits.length) {
-    // By whole pieces: what is left of one may have been used byte by byte.
-    if (usedBytes + PIECE_BYTES > random.length) refill();
+    if (usedBytes === random.length) {
+      randomFillSync(random);
+      usedBytes = 0;
+    }
     digits = random.toString("hex", usedBytes, usedBytes + PIECE_BYTES);
     usedBytes += PIECE_BYTES;
     usedDigits = 0;
@@ -81,34 +73,50 @@ function randomDigits(count: number): string {
   return digits.slice(usedDigits - count, usedDigits);
 }
 
-/** Values of `traceparent` for traces that begin here, one after the other as they stand in {@link values}. */
-const bytes = Buffer.from(`00-${NO_TRACE}-${NO_SPAN}-00`.repeat(16), "latin1");
+/** A field line, ready to be written. */
+const START = "traceparent: ";
+const UNSAMPLED = `${START}00-${NO_TRACE}-${NO_SPAN}-00\r\n`;
+const LINES = 16;
+const bytes = Buffer.from(UNSAMPLED.repeat(LINES), "latin1");
 const DIGITS = Buffer.from("0123456789abcdef", "latin1");
-let values = "";
-let usedValues = 0;
+const DIGITS_PER_WORD = 8;
+const WORDS_PER_LINE = 48 / DIGITS_PER_WORD;
+const words = new Uint32Array(LINES * WORDS_PER_LINE * 10);
+let usedWords = words.length;
+let lines = "";
+let usedLines = 0;
 
 /**
- * `traceparent` of a trace that begins here and is not recorded. Cut from a text of many: put together from its parts,
- * each would be copied once more as it is written.
+ * Field line, with its CRLF, that tells of a trace which begins here and is not recorded. Cut from a text of many: put
+ * together from its parts, each would be copied once more as it is written.
  */
-export function newUnsampledTraceparent(): string {
-  if (usedValues === values.length) {
-    for (let at = 0; at < bytes.length; at += LENGTH) {
-      writeRandomDigits(at + 3, 32);
-      writeRandomDigits(at + 36, 16);
+export function newUnsampledLine(): string {
+  if (usedLines === lines.length) {
+    if (usedWords === words.length) {
+      randomFillSync(words);
+      usedWords = 0;
     }
-    values = bytes.toString("latin1");
-    usedValues = 0;
+    for (let at = START.length; at < bytes.length; at += UNSAMPLED.length) {
+      for (let word = 0; word < 4; word++) writeDigits(at + 3 + word * DIGITS_PER_WORD);
+      for (let word = 0; word < 2; word++) writeDigits(at + 36 + word * DIGITS_PER_WORD);
+    }
+    lines = bytes.toString("latin1");
+    usedLines = 0;
   }
-  usedValues += LENGTH;
-  return values.slice(usedValues - LENGTH, usedValues);
+  usedLines += UNSAMPLED.length;
+  return lines.slice(usedLines - UNSAMPLED.length, usedLines);
 }
 
-function writeRandomDigits(from: number, count: number): void {
-  for (let at = from; at < from + count; at += 2) {
-    const byte = nextRandomByte();
-    bytes[at] = DIGITS[byte >> 4]!;
-    bytes[at + 1] = DIGITS[byte & 15]!;
+/** The `traceparent` in a line of {@link newUnsampledLine}. */
+export function traceparentIn(line: string): string {
+  return line.slice(START.length, START.length + LENGTH);
+}
+
+function writeDigits(from: number): void {
+  let word = words[usedWords++]!;
+  for (let at = from; at < from + DIGITS_PER_WORD; at++) {
+    bytes[at] = DIGITS[word & 15]!;
+    word >>>= 4;
   }
 }
 

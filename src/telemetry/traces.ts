@@ -16,11 +16,12 @@ import {
   FLAG_SAMPLED,
   formatTraceparent,
   newSpanId,
-  newUnsampledTraceparent,
+  newUnsampledLine,
   type RemoteParent,
   readParent,
   spanIdIn,
   traceIdIn,
+  traceparentIn,
 } from "./trace-context.ts";
 
 export interface TracingOptions extends Recording {
@@ -35,10 +36,11 @@ export function tracingFilter(options: TracingOptions): Filter {
     exchange(exchange) {
       const parent = readParent(exchange.request.headers);
       if (parent === undefined) {
-        const traceparent = newUnsampledTraceparent();
+        const line = newUnsampledLine();
+        const traceparent = traceparentIn(line);
         const traceId = traceIdIn(traceparent);
         if (options.sampled(traceId, undefined)) return new ExchangeTrace(options, connections, exchange, traceId);
-        beginUnsampled(exchange, traceparent, traceId);
+        beginUnsampled(exchange, line, traceparent, traceId);
       } else {
         const { traceId } = parent;
         const isSampled = (parent.flags & FLAG_SAMPLED) !== 0;
@@ -55,11 +57,11 @@ export function tracingFilter(options: TracingOptions): Filter {
 }
 
 /** No span, no SDK: the upstream still learns the trace and that nobody records it. */
-function beginUnsampled(exchange: Exchange, traceparent: string, traceId: string): void {
+function beginUnsampled(exchange: Exchange, line: string, traceparent: string, traceId: string): void {
   const { headers } = exchange.request;
   // What stood beside a `traceparent` that was not valid belongs to no trace (W3C Trace Context §3.3).
   if (headers.has("tracestate")) headers.delete("tracestate");
-  writeOwn(headers, "traceparent", traceparent);
+  writeOwn(headers, "traceparent", traceparent, line);
   exchange.trace = { traceId, spanId: spanIdIn(traceparent), sampled: false };
 }
 

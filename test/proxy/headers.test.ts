@@ -256,3 +256,58 @@ test("a plugin cannot write what core writes, nor what would break a message", (
     ],
   );
 });
+
+const change = fc.oneof(
+  fc.record({ kind: fc.constant("write" as const), name: fieldName, value: token, asLine: fc.boolean() }),
+  fc.record({ kind: fc.constant("append" as const), name: fc.constantFrom("X-A", "X-B"), value: token }),
+  fc.record({ kind: fc.constant("remove" as const), name: fieldName }),
+  fc.record({ kind: fc.constant("look" as const), name: fieldName }),
+);
+
+test("lines that are still text take changes as those that are taken apart do", () => {
+  const short = token.map((value) => value.slice(0, 5));
+  fc.assert(
+    fc.property(fc.array(fc.tuple(fieldName, short), { maxLength: 6 }), fc.array(change), (lines, changes) => {
+      const apart = new FieldList(lines.flat());
+      const asText = listOfText(lines);
+      for (const each of changes) {
+        switch (each.kind) {
+          case "write": {
+            const { name } = each;
+            // Often as long as the one it takes the place of.
+            const value = each.value.slice(0, 5);
+            apart.write(name, value);
+            asText.write(name, value, each.asLine ? `${name}: ${value}\r\n` : null);
+            break;
+          }
+          case "append":
+            apart.append(each.name, each.value);
+            asText.append(each.name, each.value);
+            break;
+          case "remove":
+            assert.equal(asText.remove(each.name), apart.remove(each.name));
+            break;
+          case "look":
+            assert.deepEqual(asText.getAll(each.name), apart.getAll(each.name));
+            break;
+        }
+        assert.equal(asText.toText(), apart.toText());
+        assert.equal(asText.size, apart.size);
+      }
+      assert.deepEqual([...asText], [...apart]);
+    }),
+    { numRuns: 2000 },
+  );
+});
+
+/** As a parser makes it: the lines as one text, and where each name and value stands in it. */
+function listOfText(lines: readonly (readonly [string, string])[]): FieldList {
+  const offsets: number[] = [];
+  let text = "";
+  for (const [name, value] of lines) {
+    const valueStart = text.length + name.length + 2;
+    offsets.push(text.length, text.length + name.length, valueStart, valueStart + value.length);
+    text += `${name}: ${value}\r\n`;
+  }
+  return FieldList.ofText(text, offsets);
+}
