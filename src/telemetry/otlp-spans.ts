@@ -10,6 +10,7 @@
 import { createTraceState, type SpanKind, SpanStatusCode, TraceFlags } from "@opentelemetry/api";
 import type { Resource } from "@opentelemetry/resources";
 import { ProtobufBuffer, varintSize } from "./protobuf-buffer.ts";
+import type { SpanBatch, SpanQueue, SpanSource } from "./span-batches.ts";
 import type { AttributeValue, SpanEvent, SpanPlace, SpanWriter } from "./span-writer.ts";
 
 /** Tags: number of the field times 8, plus its wire type (opentelemetry/proto/trace/v1/trace.proto). */
@@ -63,25 +64,15 @@ const FIRST_BYTES = 16 * 1024;
 const MAX_SPARE = 2;
 const MAX_SPARE_BYTES = 4 * 1024 * 1024;
 
-/** What takes the spans. */
-export interface SpanBatches {
-  /** Whether there is room for one more; if not, it counts as dropped. */
-  accept(): boolean;
-  /** A span was written. */
-  added(): void;
-}
-
 /** Bytes of an `ExportTraceServiceRequest`. */
-export interface SpanRequest {
+export interface SpanRequest extends SpanBatch {
   readonly bytes: Uint8Array;
   /** Where `bytes` lie. */
   readonly memory: Buffer;
-  /** Spans in it. */
-  readonly spans: number;
 }
 
 /** Writes spans one behind the other. */
-export class OtlpSpans implements SpanWriter {
+export class OtlpSpans implements SpanWriter, SpanSource<SpanRequest> {
   /** Field `resource` of `ResourceSpans`, and field `scope` of `ScopeSpans`. */
   readonly #resource: Uint8Array;
   readonly #scope: Uint8Array;
@@ -94,8 +85,7 @@ export class OtlpSpans implements SpanWriter {
   readonly #spare: Buffer[] = [];
   /** Where the first span begins: what stands before it is written last. */
   readonly #firstAt: number;
-  /** Told of every span; set once, before the first. */
-  batches: SpanBatches | undefined;
+  queue: SpanQueue | undefined;
   /** Spans written since the last {@link take}. */
   spans = 0;
   #spanAt = 0;
@@ -118,7 +108,7 @@ export class OtlpSpans implements SpanWriter {
   }
 
   begin(kind: SpanKind, name: string, place: SpanPlace, startEpochMs: number, endEpochMs: number): boolean {
-    if (this.batches?.accept() === false) return false;
+    if (this.queue?.accept() === false) return false;
     const buffer = this.#buffer;
     if (this.#isOpen) this.#dropOpen();
     this.#isOpen = true;
@@ -216,7 +206,7 @@ export class OtlpSpans implements SpanWriter {
     if (buffer.closeLong(this.#spanAt)) this.#forgetIds();
     this.#isOpen = false;
     this.spans++;
-    this.batches?.added();
+    this.queue?.added();
   }
 
   sharedBegin(): void {

@@ -14,7 +14,9 @@ import {
   type Tracer,
   trace,
 } from "@opentelemetry/api";
+import type { ReadableSpan, SpanProcessor } from "@opentelemetry/sdk-trace";
 import type { TraceIds } from "./sampling.ts";
+import type { SpanBatch, SpanQueue, SpanSource } from "./span-batches.ts";
 import type { AttributeValue, SpanEvent, SpanPlace, SpanWriter } from "./span-writer.ts";
 
 const NOWHERE: SpanPlace = { traceId: "", spanId: "" };
@@ -105,4 +107,39 @@ export class SdkSpans implements SpanWriter {
 
 function contextOf({ traceId, spanId }: SpanPlace): SpanContext {
   return { traceId, spanId, traceFlags: TraceFlags.SAMPLED };
+}
+
+/** Span objects that are sent together. */
+export interface ObjectBatch extends SpanBatch {
+  readonly objects: ReadableSpan[];
+}
+
+/** Gathers the SDK's span objects for a collector. What is left at the end is sent by the {@link SpanQueue}. */
+export class SpanObjects implements SpanProcessor, SpanSource<ObjectBatch> {
+  queue: SpanQueue | undefined;
+  #objects: ReadableSpan[] = [];
+
+  get spans(): number {
+    return this.#objects.length;
+  }
+
+  onStart(): void {}
+
+  onEnd(span: ReadableSpan): void {
+    if (this.queue?.accept() === false) return;
+    this.#objects.push(span);
+    this.queue?.added();
+  }
+
+  take(): ObjectBatch {
+    const objects = this.#objects;
+    this.#objects = [];
+    return { objects, spans: objects.length };
+  }
+
+  reuse(): void {}
+
+  async forceFlush(): Promise<void> {}
+
+  async shutdown(): Promise<void> {}
 }

@@ -5,25 +5,22 @@
  */
 import { OTLPMetricExporter as JsonMetricExporter } from "@opentelemetry/exporter-metrics-otlp-http";
 import { OTLPMetricExporter as ProtobufMetricExporter } from "@opentelemetry/exporter-metrics-otlp-proto";
-import { OTLPTraceExporter as JsonTraceExporter } from "@opentelemetry/exporter-trace-otlp-http";
-import { OTLPTraceExporter as ProtobufTraceExporter } from "@opentelemetry/exporter-trace-otlp-proto";
-import { convertLegacyHttpOptions, createOtlpHttpExportDelegate } from "@opentelemetry/otlp-exporter-base/node-http";
-import { ProtobufTraceSerializer } from "@opentelemetry/otlp-transformer";
 import { defaultResource, type Resource, resourceFromAttributes } from "@opentelemetry/resources";
 import { type MetricReader, PeriodicExportingMetricReader, type PushMetricExporter } from "@opentelemetry/sdk-metrics";
 import { NodeSDK } from "@opentelemetry/sdk-node";
-import { AlwaysOnSampler, type SpanExporter, type SpanProcessor, type TracerProvider } from "@opentelemetry/sdk-trace";
+import { AlwaysOnSampler, type SpanProcessor, type TracerProvider } from "@opentelemetry/sdk-trace";
 import type { Filter, Logger } from "../plugin/api.ts";
 import { type ConsoleOutput, ConsoleSpanProcessor } from "./console-exporter.ts";
-import { CountedBatches, DeliveryLog, reportedMetrics, type SpansLost } from "./delivery.ts";
+import { DeliveryLog, reportedMetrics } from "./delivery.ts";
 import type { Instruments } from "./instruments.ts";
 import { instrumentsProducer } from "./metric-data.ts";
 import { SCOPE_NAME } from "./names.ts";
-import { OtlpSpans, type SpanRequest } from "./otlp-spans.ts";
+import { exporterConfig, spanBytesExporter, spanObjectsExporter } from "./otlp-exporters.ts";
+import { OtlpSpans } from "./otlp-spans.ts";
 import { sampledBy, TraceIds } from "./sampling.ts";
-import { SdkSpans } from "./sdk-spans.ts";
+import { SdkSpans, SpanObjects } from "./sdk-spans.ts";
 import type { OtlpSettings, TelemetrySettings } from "./settings.ts";
-import { EncodedBatches, type RequestExporter } from "./span-batches.ts";
+import { type BatchExporter, type SpanBatch, SpanBatches, type SpanSource } from "./span-batches.ts";
 import type { SpanWriter } from "./span-writer.ts";
 import { tracingFilter } from "./traces.ts";
 import { withoutRegistering } from "./unregistered.ts";
@@ -119,12 +116,16 @@ function startNodeSdk({ resource, ids, spans, metrics }: NodeSdkParts): StartedN
 }
 
 /** Where spans go. */
-interface Spans {
+interface Spans extends Sender {
   readonly ids: TraceIds;
   readonly processors: SpanProcessor[];
   /** `undefined`: nothing takes them. @param provider - of the SDK; `undefined` without processors */
   writer(provider: TracerProvider | undefined): SpanWriter | undefined;
-  /** Beyond the shutdown of the SDK. Never rejects. */
+}
+
+/** What sends spans to a collector. */
+interface Sender {
+  /** Sends what is left, and waits for the answers. Never rejects. */
   shutdown(): Promise<void>;
   /** Nothing is waited for any more: counts and reports what was not delivered. */
   abandon(): void;
@@ -137,38 +138,31 @@ function writesBytes({ traces }: TelemetrySettings): boolean {
   return isOtlpAlone && traces.otlp.protocol === "http/protobuf" && !traces.hasSpanLimits;
 }
 
-function spansAsBytes({ settings, instruments, log, version }: SdkOptions, resource: Resource): Spans {
-  const { batch, otlp } = settings.traces;
-  const deliveries = new DeliveryLog(log, "spans", otlp.url);
-  const writer = new OtlpSpans(resource, { name: SCOPE_NAME, version });
-  const batches = new EncodedBatches(writer, otlpRequests(otlp), batch, lostSpans(instruments, deliveries));
+function spansAsBytes(options: SdkOptions, resource: Resource): Spans {
+  const { otlp } = options.settings.traces;
+  const writer = new OtlpSpans(resource, { name: SCOPE_NAME, version: options.version });
   return {
     ids: new TraceIds(),
     processors: [],
     writer: () => writer,
-    shutdown: () => batches.shutdown(),
-    abandon() {
-      batches.abandon();
-      deliveries.end();
-    },
+    ...sending(options, writer, spanBytesExporter(otlp)),
   };
 }
 
-function spansOfSdk({ settings, instruments, log, version, output }: SdkOptions): Spans {
-  const { exporters, batch, otlp } = settings.traces;
-  const deliveries = new DeliveryLog(log, "spans", otlp.url);
+function spansOfSdk(options: SdkOptions): Spans {
+  const { exporters, otlp } = options.settings.traces;
   const ids = new TraceIds();
   const processors: SpanProcessor[] = [];
-  const batched: CountedBatches[] = [];
+  const senders: Sender[] = [];
   for (const exporter of exporters) {
     switch (exporter) {
       case "console":
-        processors.push(new ConsoleSpanProcessor(output));
+        processors.push(new ConsoleSpanProcessor(options.output));
         break;
       case "otlp": {
-        const batches = new CountedBatches(otlpTraces(otlp), batch, lostSpans(instruments, deliveries));
-        processors.push(batches);
-        batched.push(batches);
+        const objects = new SpanObjects();
+        processors.push(objects);
+        senders.push(sending(options, objects, spanObjectsExporter(otlp)));
         break;
       }
     }
@@ -176,20 +170,36 @@ function spansOfSdk({ settings, instruments, log, version, output }: SdkOptions)
   return {
     ids,
     processors,
-    writer: (provider) => provider && new SdkSpans(provider.getTracer(SCOPE_NAME, version), ids),
-    shutdown: async () => {},
+    writer: (provider) => provider && new SdkSpans(provider.getTracer(SCOPE_NAME, options.version), ids),
+    async shutdown() {
+      await Promise.all(senders.map((sender) => sender.shutdown()));
+    },
     abandon() {
-      for (const batches of batched) batches.abandon();
-      deliveries.end();
+      for (const sender of senders) sender.abandon();
     },
   };
 }
 
-function lostSpans(instruments: Instruments, deliveries: DeliveryLog): SpansLost {
+/** Sends the spans of this source to the collector. */
+function sending<B extends SpanBatch>(
+  { settings, instruments, log }: SdkOptions,
+  source: SpanSource<B>,
+  exporter: BatchExporter<B>,
+): Sender {
+  const { batch, otlp } = settings.traces;
+  const deliveries = new DeliveryLog(log, "spans", otlp.url);
   const dropped = instruments.droppedSpans.at("", () => ({}));
-  return (spans, cause) => {
+  const batches = new SpanBatches(source, exporter, batch, (spans, cause) => {
     dropped.value += spans;
     deliveries.failed(cause, spans);
+  });
+  return {
+    shutdown: () => batches.shutdown(),
+    abandon() {
+      const spans = batches.abandon();
+      dropped.value += spans;
+      deliveries.end(spans);
+    },
   };
 }
 
@@ -206,30 +216,6 @@ function metricReaders({ settings, instruments, log, version }: SdkOptions, reso
   ];
 }
 
-function otlpTraces(otlp: OtlpSettings): SpanExporter {
-  switch (otlp.protocol) {
-    case "http/protobuf":
-      return new ProtobufTraceExporter(exporterConfig(otlp));
-    case "http/json":
-      return new JsonTraceExporter(exporterConfig(otlp));
-  }
-}
-
-/** The library's OTLP over HTTP, its retries, compression and certificates, for requests that are bytes already. */
-function otlpRequests(otlp: OtlpSettings): RequestExporter {
-  const headers = { "Content-Type": "application/x-protobuf" };
-  return createOtlpHttpExportDelegate(
-    convertLegacyHttpOptions(exporterConfig(otlp), "TRACES", "v1/traces", headers),
-    {
-      serializeRequest: (request: SpanRequest) => request.bytes,
-      deserializeResponse: ProtobufTraceSerializer.deserializeResponse,
-    },
-    "otlp_http_span_exporter",
-    { name: "span", countItems: (request) => request.spans },
-    undefined,
-  );
-}
-
 function otlpMetrics(otlp: OtlpSettings): PushMetricExporter {
   switch (otlp.protocol) {
     case "http/protobuf":
@@ -237,8 +223,4 @@ function otlpMetrics(otlp: OtlpSettings): PushMetricExporter {
     case "http/json":
       return new JsonMetricExporter(exporterConfig(otlp));
   }
-}
-
-function exporterConfig(otlp: OtlpSettings) {
-  return { url: otlp.url, headers: { ...otlp.headers }, timeoutMillis: otlp.timeoutMs };
 }

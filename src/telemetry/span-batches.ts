@@ -1,34 +1,65 @@
 /**
- * Sends spans that are bytes already, in batches: by the rules, settings and counts of the SDK's batch processor (and
- * of {@link CountedBatches} around it), which takes span objects alone.
+ * Sends spans in batches, by the rules and settings of the SDK's batch processor. That one tells nobody what it drops,
+ * and at the end sends everything at once, of which the OTLP libraries refuse what is beyond 30 requests.
  *
  * @module
  */
 import { context } from "@opentelemetry/api";
 import { type ExportResult, ExportResultCode, suppressTracing } from "@opentelemetry/core";
 import { exportSafely, type SpansLost } from "./delivery.ts";
-import type { OtlpSpans, SpanBatches, SpanRequest } from "./otlp-spans.ts";
 import type { BatchSettings } from "./settings.ts";
 
 /** Sent at a time during the shutdown. The OTLP libraries refuse more than 30. */
 const SHUTDOWN_REQUESTS = 8;
 
-/** Sends requests: an exporter of the OTLP libraries. */
-export interface RequestExporter {
-  export(request: SpanRequest, done: (result: ExportResult) => void): void;
+/** What is sent at a time. */
+export interface SpanBatch {
+  /** How many are in it. */
+  readonly spans: number;
+}
+
+/** Where spans gather until they are sent. It tells its {@link SpanQueue} of every one. */
+export interface SpanSource<B extends SpanBatch> {
+  /** Set once, before the first span. */
+  queue: SpanQueue | undefined;
+  /** Spans since the last {@link take}. */
+  readonly spans: number;
+  /** All of them, as they are sent. */
+  take(): B;
+  /** It was delivered: nobody needs it any more. */
+  reuse(batch: B): void;
+}
+
+/** What takes the spans. */
+export interface SpanQueue {
+  /** Whether there is room for one more; if not, it counts as dropped. */
+  accept(): boolean;
+  /** The source has one more. */
+  added(): void;
+}
+
+/** What became of a batch. */
+export interface BatchResult extends ExportResult {
+  /** Of a batch that was delivered: what the collector would not have. */
+  readonly rejected?: { readonly spans: number; readonly cause: Error };
+}
+
+/** Sends batches. */
+export interface BatchExporter<B extends SpanBatch> {
+  export(batch: B, done: (result: BatchResult) => void): void;
   /** Waits for all that it was given. */
   shutdown(): Promise<void>;
 }
 
 /** Keeps at most `maxQueueSize` spans, the ones being sent not counted; sends one batch at a time. */
-export class EncodedBatches implements SpanBatches {
-  readonly #written: OtlpSpans;
-  readonly #exporter: RequestExporter;
+export class SpanBatches<B extends SpanBatch> implements SpanQueue {
+  readonly #source: SpanSource<B>;
+  readonly #exporter: BatchExporter<B>;
   readonly #settings: BatchSettings;
   readonly #onLost: SpansLost;
   readonly #queueFull: Error;
   /** Full batches that wait for the one before. */
-  readonly #waiting: SpanRequest[] = [];
+  readonly #waiting: B[] = [];
   #queued = 0;
   /** Taken out of the queue, and not answered for yet. */
   #underWay = 0;
@@ -37,13 +68,13 @@ export class EncodedBatches implements SpanBatches {
   #isClosed = false;
   #isAbandoned = false;
 
-  constructor(written: OtlpSpans, exporter: RequestExporter, settings: BatchSettings, onLost: SpansLost) {
-    this.#written = written;
+  constructor(source: SpanSource<B>, exporter: BatchExporter<B>, settings: BatchSettings, onLost: SpansLost) {
+    this.#source = source;
     this.#exporter = exporter;
     this.#settings = settings;
     this.#onLost = onLost;
     this.#queueFull = new Error(`the queue of ${settings.maxQueueSize} spans is full`);
-    written.batches = this;
+    source.queue = this;
   }
 
   accept(): boolean {
@@ -54,7 +85,7 @@ export class EncodedBatches implements SpanBatches {
 
   added(): void {
     this.#queued++;
-    if (this.#written.spans >= this.#settings.maxBatchSize) this.#waiting.push(this.#written.take());
+    if (this.#source.spans >= this.#settings.maxBatchSize) this.#waiting.push(this.#source.take());
     this.#next();
   }
 
@@ -69,13 +100,16 @@ export class EncodedBatches implements SpanBatches {
     while (this.#queued > 0 && !this.#isAbandoned) await new Promise<void>((resolve) => this.#send(resolve));
   }
 
-  /** Waits no longer: what is not delivered by now is lost. */
-  abandon(): void {
-    if (this.#isAbandoned) return;
+  /**
+   * Waits no longer.
+   *
+   * @returns how many spans are not delivered by now and so are lost, beyond those reported before
+   */
+  abandon(): number {
+    if (this.#isAbandoned) return 0;
     this.#isClosed = true;
     this.#isAbandoned = true;
-    const spans = this.#queued + this.#underWay;
-    if (spans > 0) this.#onLost(spans, new Error("not delivered in time"));
+    return this.#queued + this.#underWay;
   }
 
   /** Sends what fills a batch at once, less than that after a time. */
@@ -103,22 +137,25 @@ export class EncodedBatches implements SpanBatches {
   #send(sent: () => void): void {
     clearTimeout(this.#timer);
     this.#timer = undefined;
-    const request = this.#waiting.shift() ?? this.#written.take();
-    this.#queued -= request.spans;
-    this.#underWay += request.spans;
+    const batch = this.#waiting.shift() ?? this.#source.take();
+    this.#queued -= batch.spans;
+    this.#underWay += batch.spans;
     // An application's own instrumentation of node:http must not trace this.
     context.with(suppressTracing(context.active()), () => {
-      exportSafely(this.#exporter, request, (result) => {
-        this.#answered(request, result);
+      exportSafely(this.#exporter, batch, (result) => {
+        this.#answered(batch, result);
         sent();
       });
     });
   }
 
-  #answered(request: SpanRequest, result: ExportResult): void {
-    this.#underWay -= request.spans;
+  #answered(batch: B, { code, error, rejected }: BatchResult): void {
+    this.#underWay -= batch.spans;
+    const isDelivered = code === ExportResultCode.SUCCESS;
     // All of it was read by then. After a failure some of it may still be on its way out.
-    if (result.code === ExportResultCode.SUCCESS) this.#written.reuse(request);
-    else if (!this.#isAbandoned) this.#onLost(request.spans, result.error);
+    if (isDelivered) this.#source.reuse(batch);
+    if (this.#isAbandoned) return;
+    if (!isDelivered) this.#onLost(batch.spans, error);
+    else if (rejected !== undefined) this.#onLost(rejected.spans, rejected.cause);
   }
 }

@@ -65,7 +65,7 @@ const SDK_PARTS = [
   "@opentelemetry/resources",
   "@opentelemetry/sdk-trace",
   "@opentelemetry/sdk-metrics",
-  "@opentelemetry/exporter-trace-otlp-proto",
+  "@opentelemetry/exporter-metrics-otlp-proto",
   "@opentelemetry/sdk-node",
 ];
 

@@ -130,7 +130,7 @@ test("the sidecar is ready before the OpenTelemetry SDK is loaded", async (t) =>
   const sidecar = await traced(t, await listening(t, collector), {
     NODE_OPTIONS: `--import=data:text/javascript,${encodeURIComponent(spy)}`,
   });
-  await sidecar.logged("loads @opentelemetry/exporter-trace-otlp-proto");
+  await sidecar.logged("loads @opentelemetry/exporter-metrics-otlp-proto");
   sidecar.signal("SIGKILL");
   const { log, stderr } = await sidecar.ended();
   assert.equal(stderr, "");

@@ -3,24 +3,25 @@ import { test } from "node:test";
 import { SpanKind } from "@opentelemetry/api";
 import { type ExportResult, ExportResultCode } from "@opentelemetry/core";
 import { resourceFromAttributes } from "@opentelemetry/resources";
-import { AlwaysOnSampler, type ReadableSpan, type SpanExporter, TracerProvider } from "@opentelemetry/sdk-trace";
-import { CountedBatches, DeliveryLog, type SpansLost } from "../../src/telemetry/delivery.ts";
+import { AlwaysOnSampler, TracerProvider } from "@opentelemetry/sdk-trace";
+import { DeliveryLog, type SpansLost } from "../../src/telemetry/delivery.ts";
 import { OtlpSpans, type SpanRequest } from "../../src/telemetry/otlp-spans.ts";
+import { SpanObjects } from "../../src/telemetry/sdk-spans.ts";
 import type { BatchSettings } from "../../src/telemetry/settings.ts";
-import { EncodedBatches, type RequestExporter } from "../../src/telemetry/span-batches.ts";
+import { type BatchExporter, type BatchResult, type SpanBatch, SpanBatches } from "../../src/telemetry/span-batches.ts";
 
 const SETTINGS: BatchSettings = { delayMs: 600_000, exportTimeoutMs: 600_000, maxQueueSize: 4, maxBatchSize: 4 };
 
 /** Answers when the test says so; its shutdown waits for every answer, as the OTLP exporters' does. */
-class ManualExporter {
-  readonly batches: { size: number; done: (result: ExportResult) => void }[] = [];
+class ManualExporter implements BatchExporter<SpanBatch> {
+  readonly batches: { size: number; done: (result: BatchResult) => void }[] = [];
   readonly #answers: Promise<void>[] = [];
 
-  export(spans: ReadableSpan[] | SpanRequest, done: (result: ExportResult) => void): void {
+  export({ spans }: SpanBatch, done: (result: BatchResult) => void): void {
     const answer = Promise.withResolvers<void>();
     this.#answers.push(answer.promise);
     this.batches.push({
-      size: Array.isArray(spans) ? spans.length : spans.spans,
+      size: spans,
       done(result) {
         done(result);
         answer.resolve();
@@ -37,40 +38,45 @@ async function until(condition: () => boolean): Promise<void> {
   while (!condition()) await new Promise(setImmediate);
 }
 
-type AnyExporter = SpanExporter & RequestExporter;
-
 interface Pipeline {
   /** Ends this many spans. */
   spans(count: number): void;
   dropped(): number;
   readonly failures: readonly unknown[];
-  readonly processor: { shutdown(): Promise<void>; abandon(): void };
+  shutdown(): Promise<void>;
+  abandon(): number;
 }
 
-/** Both ways to send spans in batches: as objects through the SDK's batch processor, and as bytes. */
+/** Both kinds of spans that are sent in batches. */
 const KINDS = ["objects", "bytes"] as const;
 
-function pipeline(kind: (typeof KINDS)[number], exporter: AnyExporter, settings = SETTINGS): Pipeline {
+function pipeline(kind: (typeof KINDS)[number], exporter: BatchExporter<SpanBatch>, settings = SETTINGS): Pipeline {
   let dropped = 0;
   const failures: unknown[] = [];
   const onLost: SpansLost = (spans, cause) => {
     dropped += spans;
     failures.push(cause);
   };
-  const common = { dropped: () => dropped, failures };
+  const pipelineOf = (batches: { shutdown(): Promise<void>; abandon(): number }) => ({
+    dropped: () => dropped,
+    failures,
+    shutdown: () => batches.shutdown(),
+    abandon: () => batches.abandon(),
+  });
   switch (kind) {
     case "objects": {
-      const processor = new CountedBatches(exporter, settings, onLost);
-      const provider = new TracerProvider({ sampler: new AlwaysOnSampler(), spanProcessors: [processor] });
+      const objects = new SpanObjects();
+      const batches = new SpanBatches(objects, exporter, settings, onLost);
+      const provider = new TracerProvider({ sampler: new AlwaysOnSampler(), spanProcessors: [objects] });
       const tracer = provider.getTracer("test");
-      return { ...common, processor, spans: (count) => times(count, () => tracer.startSpan("s").end()) };
+      return { ...pipelineOf(batches), spans: (count) => times(count, () => tracer.startSpan("s").end()) };
     }
     case "bytes": {
       const writer = new OtlpSpans(resourceFromAttributes({}), { name: "test", version: "0" });
-      const processor = new EncodedBatches(writer, exporter, settings, onLost);
+      const batches = new SpanBatches(writer, exporter, settings, onLost);
       const place = { traceId: "a".repeat(32), spanId: "b".repeat(16) };
       const write = () => writer.begin(SpanKind.INTERNAL, "s", place, 0, 0) && writer.end();
-      return { ...common, processor, spans: (count) => times(count, write) };
+      return { ...pipelineOf(batches), spans: (count) => times(count, write) };
     }
   }
 }
@@ -112,6 +118,37 @@ for (const kind of KINDS) {
     assert.deepEqual(failures, [error]);
   });
 
+  test(`${kind}: what the collector rejects of a batch that it took is dropped, counted and reported`, () => {
+    const exporter = new ManualExporter();
+    const { spans, dropped, failures, abandon } = pipeline(kind, exporter);
+    spans(4);
+    const cause = new Error("too old");
+    exporter.batches[0]?.done({ code: ExportResultCode.SUCCESS, rejected: { spans: 3, cause } });
+    assert.equal(dropped(), 3);
+    assert.deepEqual(failures, [cause]);
+    spans(4);
+    assert.equal(abandon(), 4);
+    exporter.batches[1]?.done({ code: ExportResultCode.SUCCESS, rejected: { spans: 3, cause } });
+    assert.equal(dropped(), 3, "which are among those given up");
+  });
+
+  test(`${kind}: at the end the rest is sent eight batches at a time`, async () => {
+    const exporter = new ManualExporter();
+    const { spans, dropped, shutdown } = pipeline(kind, exporter, { ...SETTINGS, maxQueueSize: 200 });
+    spans(4 * 40);
+    assert.equal(exporter.batches.length, 1);
+    const stopped = shutdown();
+    await until(() => exporter.batches.length === 9);
+    for (let batch = 0; batch < 40; batch++) {
+      await until(() => exporter.batches.length > batch);
+      for (let turn = 0; turn < 3; turn++) await new Promise(setImmediate);
+      assert.ok(exporter.batches.length <= batch + 9, `${exporter.batches.length - batch} at once`);
+      exporter.batches[batch]?.done({ code: ExportResultCode.SUCCESS });
+    }
+    await stopped;
+    assert.equal(dropped(), 0);
+  });
+
   test(`${kind}: an exporter that throws is a failed delivery`, () => {
     const { spans, dropped, failures } = pipeline(kind, {
       export() {
@@ -126,10 +163,10 @@ for (const kind of KINDS) {
 
   test(`${kind}: the shutdown waits for every batch, also when one fails`, async () => {
     const exporter = new ManualExporter();
-    const { spans, dropped, processor } = pipeline(kind, exporter, { ...SETTINGS, maxBatchSize: 2 });
+    const { spans, dropped, shutdown } = pipeline(kind, exporter, { ...SETTINGS, maxBatchSize: 2 });
     spans(6);
     let isStopped = false;
-    const stopped = processor.shutdown().then(() => {
+    const stopped = shutdown().then(() => {
       isStopped = true;
     });
     await until(() => exporter.batches.length === 3);
@@ -144,9 +181,9 @@ for (const kind of KINDS) {
 
   test(`${kind}: spans that end after the shutdown are dropped`, async () => {
     const exporter = new ManualExporter();
-    const { spans, dropped, processor } = pipeline(kind, exporter);
+    const { spans, dropped, shutdown } = pipeline(kind, exporter);
     spans(3);
-    const stopped = processor.shutdown();
+    const stopped = shutdown();
     await until(() => exporter.batches.length === 1);
     exporter.batches[0]?.done({ code: ExportResultCode.SUCCESS });
     await stopped;
@@ -155,35 +192,33 @@ for (const kind of KINDS) {
     assert.equal(dropped(), 2);
   });
 
-  test(`${kind}: what is still on its way when the batches are abandoned is dropped, once`, async () => {
+  test(`${kind}: what is still on its way when the batches are abandoned is told, once`, async () => {
     const exporter = new ManualExporter();
-    const { spans, dropped, failures, processor } = pipeline(kind, exporter);
+    const { spans, dropped, failures, abandon } = pipeline(kind, exporter);
     // Four are being sent, three wait.
     spans(7);
     assert.equal(dropped(), 0);
-    processor.abandon();
-    assert.equal(dropped(), 7);
-    assert.match(String(failures[0]), /not delivered in time/);
+    assert.equal(abandon(), 7);
     exporter.batches[0]?.done({ code: ExportResultCode.FAILED });
-    processor.abandon();
-    assert.equal(dropped(), 7);
+    assert.equal(abandon(), 0);
+    assert.deepEqual([dropped(), failures], [0, []]);
     spans(1);
-    assert.equal(dropped(), 8);
+    assert.equal(dropped(), 1);
   });
 
   test(`${kind}: nothing is dropped when the batches are abandoned after all was delivered`, async () => {
     const exporter = new ManualExporter();
-    const { spans, dropped, failures, processor } = pipeline(kind, exporter);
+    const { spans, dropped, failures, shutdown, abandon } = pipeline(kind, exporter);
     spans(4);
     exporter.batches[0]?.done({ code: ExportResultCode.SUCCESS });
-    await processor.shutdown();
-    processor.abandon();
+    await shutdown();
+    assert.equal(abandon(), 0);
     assert.deepEqual([dropped(), failures], [0, []]);
   });
 
   test(`${kind}: a span alone waits for others, but not for ever`, async () => {
     const exporter = new ManualExporter();
-    const { spans, dropped, processor } = pipeline(kind, exporter, { ...SETTINGS, delayMs: 1 });
+    const { spans, dropped, shutdown } = pipeline(kind, exporter, { ...SETTINGS, delayMs: 1 });
     spans(1);
     assert.equal(exporter.batches.length, 0);
     await until(() => exporter.batches.length === 1);
@@ -192,7 +227,7 @@ for (const kind of KINDS) {
     await until(() => exporter.batches.length === 2);
     assert.equal(exporter.batches[1]?.size, 2);
     exporter.batches[1]?.done({ code: ExportResultCode.SUCCESS });
-    await processor.shutdown();
+    await shutdown();
     assert.equal(dropped(), 0);
   });
 
@@ -213,12 +248,12 @@ for (const kind of KINDS) {
 
 test("bytes that were not answered for are left alone; those that were are written over", async () => {
   const requests: { request: SpanRequest; copy: Buffer; done: (result: ExportResult) => void }[] = [];
-  const exporter: RequestExporter = {
+  const exporter: BatchExporter<SpanRequest> = {
     export: (request, done) => void requests.push({ request, copy: Buffer.from(request.bytes), done }),
     shutdown: async () => {},
   };
   const writer = new OtlpSpans(resourceFromAttributes({}), { name: "test", version: "0" });
-  new EncodedBatches(writer, exporter, { ...SETTINGS, maxQueueSize: 100 }, () => {});
+  new SpanBatches(writer, exporter, { ...SETTINGS, maxQueueSize: 100 }, () => {});
   let spans = 0;
   for (let batch = 0; batch < 8; batch++) {
     while (requests.length === batch || writer.spans > 0) {
@@ -263,6 +298,19 @@ test("failures are logged at most once a minute, with how many there were", () =
   deliveries.end();
   assert.deepEqual(lines.slice(2), [
     [{ lost: 3, reason: "later" }, `telemetry: ${where} did not take 20 of our spans in all; the last reason: later`],
+  ]);
+});
+
+test("what is given up at the end is in the last line, and needs no line of its own", () => {
+  const lines: [object, string][] = [];
+  const log = { warn: (fields: object, message: string) => lines.push([fields, message]) };
+  new DeliveryLog(log, "spans", "http://collector:4318/v1/traces").end(5);
+  assert.deepEqual(lines, [
+    [
+      { lost: 5, reason: "not delivered in time" },
+      "telemetry: the collector at http://collector:4318/v1/traces did not take 5 of our spans in all; " +
+        "the last reason: not delivered in time",
+    ],
   ]);
 });
 

@@ -197,20 +197,97 @@ test("protobuf is compressed where the environment of the process says so", asyn
   assert.equal(decodeTraces(gunzipSync(body)).resourceSpans[0]?.scopeSpans[0]?.spans.length, 3);
 });
 
-test("at the end everything that waits is sent, in however many batches", async (t) => {
-  const collector = new Collector(t, (response) => response.writeHead(200).end());
-  const endpoint = await collector.listen();
-  const { telemetry, driver, warnings } = start(t, endpoint, {
-    env: { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "4" },
+/** Every way spans take: as bytes, and as objects of the SDK for what bytes cannot do. */
+const WAYS: Readonly<Record<string, Environment>> = {
+  bytes: { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf" },
+  JSON: { OTEL_EXPORTER_OTLP_PROTOCOL: "http/json" },
+  "the console beside": { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_TRACES_EXPORTER: "otlp,console" },
+  "limits of spans": { OTEL_EXPORTER_OTLP_PROTOCOL: "http/protobuf", OTEL_SPAN_LINK_COUNT_LIMIT: "9" },
+};
+
+for (const [way, wayEnv] of Object.entries(WAYS)) {
+  test(`${way}: at the end everything that waits is sent, in however many batches`, async (t) => {
+    const collector = new Collector(t, (response) => response.writeHead(200).end());
+    const endpoint = await collector.listen();
+    const { telemetry, driver, warnings } = start(t, endpoint, {
+      env: { ...wayEnv, OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "4" },
+    });
+    await telemetry.load();
+    for (let count = 0; count < 200; count++) driver.run(exchangeFacts(), connectionFacts());
+    await telemetry.shutdown(20_000);
+    const requests = collector.of("/v1/traces");
+    assert.ok(requests.length >= 100, `${requests.length} requests`);
+    const kinds =
+      way === "JSON"
+        ? spansOf(requests).map(({ kind }) => kind)
+        : requests.flatMap(({ body }) =>
+            decodeTraces(body).resourceSpans[0]!.scopeSpans[0]!.spans.map(({ kind }) => kind),
+          );
+    assert.equal(kinds.filter((kind) => kind === 2).length, 200);
+    assert.equal(telemetry.droppedSpans, 0);
+    assert.deepEqual(warnings, []);
   });
-  await telemetry.load();
-  for (let count = 0; count < 200; count++) driver.run(exchangeFacts(), connectionFacts());
-  await telemetry.shutdown();
-  const requests = collector.of("/v1/traces").map(({ body }) => decodeTraces(body));
-  const spans = requests.flatMap(({ resourceSpans }) => resourceSpans[0]!.scopeSpans[0]!.spans);
-  assert.equal(spans.filter(({ kind }) => kind === 2).length, 200);
-  assert.ok(requests.length >= 100, `${requests.length} requests`);
-  assert.deepEqual(warnings, []);
+
+  test(`${way}: what is not delivered until the end is counted, and is one line in the log`, async (t) => {
+    const collector = new Collector(t, () => {});
+    const { telemetry, driver, warnings } = start(t, await collector.listen(), {
+      env: { ...wayEnv, OTEL_BSP_MAX_EXPORT_BATCH_SIZE: "4", OTEL_METRICS_EXPORTER: "none" },
+    });
+    await telemetry.load();
+    const connection = connectionFacts();
+    // Two spans each, and one for the setup of the connection they share.
+    for (let count = 0; count < 200; count++) driver.run(exchangeFacts(), connection);
+    await telemetry.shutdown(50);
+    assert.equal(telemetry.droppedSpans, 401);
+    assert.equal(warnings.length, 1);
+    assert.match(warnings[0] ?? "", /did not take 401 of our spans in all; the last reason: not delivered in time/);
+  });
+}
+
+/** `ExportTraceServiceResponse` with `partial_success`: 2 spans, "too old". */
+const REJECTION = {
+  protobuf: Buffer.from([0x0a, 0x0b, 0x08, 0x02, 0x12, 0x07, ...Buffer.from("too old")]),
+  JSON: JSON.stringify({ partialSuccess: { rejectedSpans: "2", errorMessage: "too old" } }),
+};
+
+for (const [way, wayEnv] of Object.entries(WAYS)) {
+  test(`${way}: spans that the collector rejects of a request that it takes are dropped`, async (t) => {
+    const answer = way === "JSON" ? REJECTION.JSON : REJECTION.protobuf;
+    const collector = new Collector(t, (response) => response.writeHead(200).end(answer));
+    const { telemetry, driver, warnings } = start(t, await collector.listen(), {
+      env: { ...wayEnv, OTEL_METRICS_EXPORTER: "none" },
+    });
+    await telemetry.load();
+    driver.run(exchangeFacts(), connectionFacts());
+    await telemetry.shutdown(20_000);
+    assert.equal(collector.received.length, 1);
+    assert.equal(telemetry.droppedSpans, 2);
+    assert.equal(warnings.length, 2);
+    assert.match(warnings[0] ?? "", /does not take our spans \(too old\)/);
+    assert.match(warnings[1] ?? "", /did not take 2 of our spans in all; the last reason: too old/);
+  });
+}
+
+test("whatever a collector says of rejected spans, no more are counted than it got", async (t) => {
+  const answers: readonly (readonly [unknown, number])[] = [
+    [{ partialSuccess: { rejectedSpans: 1e300 } }, 3],
+    [{ partialSuccess: { rejectedSpans: "9223372036854775807", errorMessage: 7 } }, 3],
+    [{ partialSuccess: { rejectedSpans: 1.5 } }, 1],
+    [{ partialSuccess: { rejectedSpans: -1 } }, 0],
+    [{ partialSuccess: { rejectedSpans: 0, errorMessage: "a warning" } }, 0],
+    [{ partialSuccess: { rejectedSpans: { toString: 1, valueOf: 1 } } }, 0],
+    [{ partialSuccess: "all of them" }, 0],
+    [{ partialSuccess: null }, 0],
+    [null, 0],
+  ];
+  for (const [answer, dropped] of answers) {
+    const collector = new Collector(t, (response) => response.writeHead(200).end(JSON.stringify(answer)));
+    const { telemetry, driver } = start(t, await collector.listen(), { env: { OTEL_METRICS_EXPORTER: "none" } });
+    await telemetry.load();
+    driver.run(exchangeFacts(), connectionFacts());
+    await telemetry.shutdown(20_000);
+    assert.equal(telemetry.droppedSpans, dropped, JSON.stringify(answer));
+  }
 });
 
 test("limits of spans hold with protobuf too, and so does the console beside it", async (t) => {
