@@ -11,7 +11,7 @@ import { createTraceState, type SpanKind, SpanStatusCode, TraceFlags } from "@op
 import type { Resource } from "@opentelemetry/resources";
 import { ProtobufBuffer, varintSize } from "./protobuf-buffer.ts";
 import type { SpanBatch, SpanQueue, SpanSource } from "./span-batches.ts";
-import type { AttributeValue, SpanEvent, SpanPlace, SpanWriter } from "./span-writer.ts";
+import type { AttributeValue, SpanCount, SpanEvent, SpanPlace, SpanWriter } from "./span-writer.ts";
 
 /** Tags: number of the field times 8, plus its wire type (opentelemetry/proto/trace/v1/trace.proto). */
 const SPAN = {
@@ -88,6 +88,7 @@ export class OtlpSpans implements SpanWriter, SpanSource<SpanRequest> {
   queue: SpanQueue | undefined;
   /** Spans written since the last {@link take}. */
   spans = 0;
+  readonly #dropped: SpanCount;
   #spanAt = 0;
   /** Between {@link begin} and {@link end}. */
   #isOpen = false;
@@ -99,7 +100,13 @@ export class OtlpSpans implements SpanWriter, SpanSource<SpanRequest> {
   #parentIdAt = 0;
   #sharedAt = 0;
 
-  constructor(resource: Resource, scope: { readonly name: string; readonly version: string }) {
+  /** @param dropped - counts spans that were begun and not ended */
+  constructor(
+    resource: Resource,
+    scope: { readonly name: string; readonly version: string },
+    dropped: SpanCount = { value: 0 },
+  ) {
+    this.#dropped = dropped;
     this.#resource = this.#resourceField(resource);
     this.#scope = this.#scopeField(scope);
     this.#firstAt = this.#resource.length + this.#scope.length + LENGTHS_BYTES;
@@ -112,6 +119,7 @@ export class OtlpSpans implements SpanWriter, SpanSource<SpanRequest> {
     const buffer = this.#buffer;
     if (this.#isOpen) this.#dropOpen();
     this.#isOpen = true;
+    this.#dropped.value++;
     buffer.byte(SCOPE_SPANS.spans);
     this.#spanAt = buffer.openLong();
     this.#flags = TraceFlags.SAMPLED | FLAG_REMOTE_KNOWN;
@@ -205,6 +213,7 @@ export class OtlpSpans implements SpanWriter, SpanSource<SpanRequest> {
     buffer.fixed32(this.#flags);
     if (buffer.closeLong(this.#spanAt)) this.#forgetIds();
     this.#isOpen = false;
+    this.#dropped.value--;
     this.spans++;
     this.queue?.added();
   }

@@ -17,7 +17,7 @@ import {
 import type { ReadableSpan, SpanProcessor } from "@opentelemetry/sdk-trace";
 import type { TraceIds } from "./sampling.ts";
 import type { SpanBatch, SpanQueue, SpanSource } from "./span-batches.ts";
-import type { AttributeValue, SpanEvent, SpanPlace, SpanWriter } from "./span-writer.ts";
+import type { AttributeValue, SpanCount, SpanEvent, SpanPlace, SpanWriter } from "./span-writer.ts";
 
 const NOWHERE: SpanPlace = { traceId: "", spanId: "" };
 
@@ -25,6 +25,7 @@ const NOWHERE: SpanPlace = { traceId: "", spanId: "" };
 export class SdkSpans implements SpanWriter {
   readonly #tracer: Tracer;
   readonly #ids: TraceIds;
+  readonly #dropped: SpanCount;
   #kind: SpanKind = 0;
   #name = "";
   #place = NOWHERE;
@@ -39,13 +40,16 @@ export class SdkSpans implements SpanWriter {
   /**
    * @param tracer - records every span it is asked for: the sampling decision is made before
    * @param ids - where the tracer takes its ids from
+   * @param dropped - counts spans that were begun and not ended
    */
-  constructor(tracer: Tracer, ids: TraceIds) {
+  constructor(tracer: Tracer, ids: TraceIds, dropped: SpanCount = { value: 0 }) {
+    this.#dropped = dropped;
     this.#tracer = tracer;
     this.#ids = ids;
   }
 
   begin(kind: SpanKind, name: string, place: SpanPlace, startEpochMs: number, endEpochMs: number): boolean {
+    this.#dropped.value++;
     this.#kind = kind;
     this.#name = name;
     this.#place = place;
@@ -95,6 +99,7 @@ export class SdkSpans implements SpanWriter {
     span.setAttributes(this.#attributes);
     for (const { name, atEpochMs, attributes } of this.#events) span.addEvent(name, attributes, atEpochMs);
     if (this.#error !== undefined) span.setStatus({ code: SpanStatusCode.ERROR, ...this.#error });
+    this.#dropped.value--;
     span.end(this.#endEpochMs);
   }
 

@@ -21,7 +21,7 @@ import { sampledBy, TraceIds } from "./sampling.ts";
 import { SdkSpans, SpanObjects } from "./sdk-spans.ts";
 import type { OtlpSettings, TelemetrySettings } from "./settings.ts";
 import { type BatchExporter, type SpanBatch, SpanBatches, type SpanSource } from "./span-batches.ts";
-import type { SpanWriter } from "./span-writer.ts";
+import type { SpanCount, SpanWriter } from "./span-writer.ts";
 import { tracingFilter } from "./traces.ts";
 import { withoutRegistering } from "./unregistered.ts";
 
@@ -140,7 +140,7 @@ function writesBytes({ traces }: TelemetrySettings): boolean {
 
 function spansAsBytes(options: SdkOptions, resource: Resource): Spans {
   const { otlp } = options.settings.traces;
-  const writer = new OtlpSpans(resource, { name: SCOPE_NAME, version: options.version });
+  const writer = new OtlpSpans(resource, { name: SCOPE_NAME, version: options.version }, droppedSpans(options));
   return {
     ids: new TraceIds(),
     processors: [],
@@ -170,7 +170,8 @@ function spansOfSdk(options: SdkOptions): Spans {
   return {
     ids,
     processors,
-    writer: (provider) => provider && new SdkSpans(provider.getTracer(SCOPE_NAME, options.version), ids),
+    writer: (provider) =>
+      provider && new SdkSpans(provider.getTracer(SCOPE_NAME, options.version), ids, droppedSpans(options)),
     async shutdown() {
       await Promise.all(senders.map((sender) => sender.shutdown()));
     },
@@ -181,14 +182,10 @@ function spansOfSdk(options: SdkOptions): Spans {
 }
 
 /** Sends the spans of this source to the collector. */
-function sending<B extends SpanBatch>(
-  { settings, instruments, log }: SdkOptions,
-  source: SpanSource<B>,
-  exporter: BatchExporter<B>,
-): Sender {
-  const { batch, otlp } = settings.traces;
-  const deliveries = new DeliveryLog(log, "spans", otlp.url);
-  const dropped = instruments.droppedSpans.at("", () => ({}));
+function sending<B extends SpanBatch>(options: SdkOptions, source: SpanSource<B>, exporter: BatchExporter<B>): Sender {
+  const { batch, otlp } = options.settings.traces;
+  const deliveries = new DeliveryLog(options.log, "spans", otlp.url);
+  const dropped = droppedSpans(options);
   const batches = new SpanBatches(source, exporter, batch, (spans, cause) => {
     dropped.value += spans;
     deliveries.failed(cause, spans);
@@ -201,6 +198,10 @@ function sending<B extends SpanBatch>(
       deliveries.end(spans);
     },
   };
+}
+
+function droppedSpans({ instruments }: SdkOptions): SpanCount {
+  return instruments.droppedSpans.at("", () => ({}));
 }
 
 function metricReaders({ settings, instruments, log, version }: SdkOptions, resource: Resource): MetricReader[] {

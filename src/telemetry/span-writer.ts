@@ -25,6 +25,14 @@ export interface SpanEvent {
 }
 
 /**
+ * How many spans are lost. One that is begun counts from there until it ends: whatever throws in between, and whether or
+ * not another span follows, it stays counted. Nobody looks in between, for a span is written in one go.
+ */
+export interface SpanCount {
+  value: number;
+}
+
+/**
  * Takes one span after the other: `begin`, then all that it says in any order, then `end`. All of it must happen in one
  * go, before the next span begins. Times are milliseconds since the Unix epoch.
  */

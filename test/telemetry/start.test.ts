@@ -12,7 +12,7 @@ import type { TelemetryConfig } from "../../src/config/sidecar-config.ts";
 import type { Filter } from "../../src/plugin/api.ts";
 import type { Environment } from "../../src/telemetry/settings.ts";
 import { startTelemetry, type Telemetry } from "../../src/telemetry/start.ts";
-import { attributes, Collector, type OtlpMetrics, type OtlpTraces, spansOf } from "./collector.ts";
+import { attributes, Collector, type OtlpMetrics, type OtlpTraces, type Received, spansOf } from "./collector.ts";
 import { connectionFacts, Driver, exchangeFacts, outcomeFacts } from "./facts.ts";
 import { type DecodedResourceSpans, type DecodedScopeSpans, decodeTraces } from "./otlp.ts";
 
@@ -265,6 +265,38 @@ for (const [way, wayEnv] of Object.entries(WAYS)) {
     assert.equal(warnings.length, 2);
     assert.match(warnings[0] ?? "", /does not take our spans \(too old\)/);
     assert.match(warnings[1] ?? "", /did not take 2 of our spans in all; the last reason: too old/);
+  });
+}
+
+for (const [way, wayEnv] of Object.entries(WAYS)) {
+  test(`${way}: spans that could not be written to their end are dropped, and only they`, async (t) => {
+    const collector = new Collector(t, (response) => response.writeHead(200).end());
+    const { telemetry, driver, warnings } = start(t, await collector.listen(), {
+      env: { ...wayEnv, OTEL_METRICS_EXPORTER: "none" },
+    });
+    await telemetry.load();
+    const connection = connectionFacts();
+    driver.run(exchangeFacts(), connection);
+    assert.equal(telemetry.droppedSpans, 0);
+    const broken = new Proxy(outcomeFacts(), {
+      get(outcome, name) {
+        if (name === "stale") throw new Error("broken");
+        return Reflect.get(outcome, name);
+      },
+    });
+    // The CLIENT span ends before, the SERVER span does not.
+    for (let count = 0; count < 2; count++) {
+      assert.throws(() => driver.run(exchangeFacts(), connection, broken), /broken/);
+      assert.equal(telemetry.droppedSpans, count + 1);
+    }
+    await telemetry.shutdown(20_000);
+    assert.equal(telemetry.droppedSpans, 2);
+    assert.deepEqual(warnings, []);
+    const [{ body }] = collector.of("/v1/traces") as [Received];
+    const spans =
+      way === "JSON" ? spansOf(collector.received) : decodeTraces(body).resourceSpans[0]!.scopeSpans[0]!.spans;
+    // That of the setup is the third kind.
+    assert.deepEqual(spans.map(({ kind }) => kind).sort(), [1, 2, 3, 3, 3]);
   });
 }
 
