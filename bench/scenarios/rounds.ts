@@ -56,7 +56,8 @@ export async function measureInTurns(
       if (options.quick || (await subject.verify(running.get(subject.peer)!))) ready.push(subject);
     }
     // As the first round will measure them: a process that idles longer between the two is cheaper afterwards.
-    for (const subject of options.quick ? [] : inOrderOf(rounds[0] ?? 1, ready)) await load(subject, options.warmUpSeconds);
+    for (const subject of options.quick ? [] : inOrderOf(rounds[0] ?? 1, ready))
+      await load(subject, options.warmUpSeconds);
     for (const round of rounds) {
       for (const subject of inOrderOf(round, ready)) {
         const { pid } = running.get(subject.peer)!;

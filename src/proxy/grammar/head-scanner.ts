@@ -45,8 +45,8 @@ const COLON = 0x3a;
 const X = 0x78;
 
 /**
- * Scans field lines up to the empty line. In the bytes and not in their text: V8 asks at every character of a string anew what kind of string
- * it is, which makes it three times as much work.
+ * Scans field lines up to the empty line. In the bytes and not in their text: V8 asks at every character of a string
+ * anew what kind of string it is, which makes it three times as much work.
  *
  * @param bytes - what was received, and what stood there before: never looked at as part of a head
  * @param from - where the first field line begins
