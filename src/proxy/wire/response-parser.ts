@@ -25,7 +25,7 @@ export class WireResponseHead implements ResponseHead {
   readonly bodyBytes: number;
   /** Bytes of the head itself. */
   readonly size: number;
-  /** The head, and what came with it if that is little. */
+  /** The head, and its whole body if that came with it and both are little. */
   readonly text: string;
 
   constructor(parts: Omit<WireResponseHead, never>) {
@@ -43,7 +43,7 @@ export class WireResponseHead implements ResponseHead {
 
 const scan = new HeadScan();
 
-/** Up to here, head and body are read as one text, so that they can be written as one. */
+/** Up to here, a head and its whole body are read as one text, so that they can be written as one. */
 export const SMALL_BYTES = 16_384;
 
 /**
@@ -78,8 +78,9 @@ export function parseResponseHead(
   if (scan.lines > maxFields) {
     throw new HoldfastError("HF_UPSTREAM_HEAD_TOO_LARGE", `more response fields than limits.fields (${maxFields})`);
   }
-  const text = bytes.toString("latin1", from, to - from <= SMALL_BYTES ? to : scan.end);
   const size = scan.end - from;
+  const whole = size + Math.max(scan.contentLength, 0);
+  const text = bytes.toString("latin1", from, from + (whole <= to - from && whole <= SMALL_BYTES ? whole : size));
   const reason = reasonIn(bytes, from, text, reasonStart, reasonEnd);
   if (
     scan.unusual ||
@@ -113,8 +114,8 @@ let lastReason = "";
 /** The reason, and the text of the last one where it is the same. */
 function reasonIn(bytes: Uint8Array, from: number, text: string, start: number, end: number): string {
   if (end - start !== lastReason.length || !isAt(bytes, start, lastReason)) {
-    // A copy: a slice would keep the whole head alive.
-    lastReason = Buffer.from(text.slice(start - from, end - from), "latin1").toString("latin1");
+    // No copy: upstreams change between reasons, and it keeps one head alive at most.
+    lastReason = text.slice(start - from, end - from);
   }
   return lastReason;
 }
