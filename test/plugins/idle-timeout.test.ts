@@ -134,6 +134,24 @@ describe("idle-timeout", () => {
     assert.equal(connection.keepAlive.idleTimeoutMs, 30_000);
   });
 
+  it("leaves the limit to a plugin behind it unless load may change it", async () => {
+    for (const make of [connectionFacts, upstreamFacts]) {
+      for (const [json, keptMs] of [
+        [{}, 7000],
+        [{ underLoad: { connections: 3 } }, make === upstreamFacts ? 55_000 : 65_000],
+      ] as const) {
+        const started = await start(idleTimeout, json);
+        const connection = started.open(make());
+        connection.keepAlive.idleTimeoutMs = 7000;
+        const exchange = exchangeFacts(make === connectionFacts ? { downstream: connection } : {});
+        started.begin(exchange);
+        if (make === upstreamFacts) started.takeUpstream(exchange, connection);
+        started.idle(connection);
+        assert.equal(connection.keepAlive.idleTimeoutMs, keptMs);
+      }
+    }
+  });
+
   describe("under load", () => {
     const config = { underLoad: { connections: 3, timeout: "10s" } };
 
