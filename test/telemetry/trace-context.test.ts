@@ -6,6 +6,7 @@ import {
   formatTraceparent,
   newSpanId,
   newTraceId,
+  newUnsampledTraceparent,
   parseTraceparent,
   passiveTraceFilter,
   readParent,
@@ -69,6 +70,31 @@ test("new ids differ across the refills of their pool", () => {
   const ids = new Set(Array.from({ length: 2000 }, newTraceId));
   assert.equal(ids.size, 2000);
   for (const id of ids) assert.match(id, /^[0-9a-f]{32}$/);
+});
+
+test("ids differ whichever way they are drawn from the one pool, across its refills", () => {
+  fc.assert(
+    fc.property(fc.array(fc.nat(2), { minLength: 1, maxLength: 20 }), (ways) => {
+      const drawn: string[] = [];
+      for (let at = 0; at < 2000; at++) {
+        const way = ways[at % ways.length];
+        if (way === 0) drawn.push(newTraceId());
+        else if (way === 1) drawn.push(newSpanId());
+        else {
+          const traceparent = newUnsampledTraceparent();
+          assert.equal(traceparent.length, 55);
+          const parent = parseTraceparent(traceparent);
+          assert.equal(parent?.flags, 0);
+          drawn.push(parent!.traceId, parent!.spanId);
+        }
+      }
+      // Halves of trace ids too: what is used twice may have been another kind of id the first time.
+      const halves = drawn.flatMap((id) => id.match(/[0-9a-f]{16}/g) ?? []);
+      assert.equal(halves.length * 16, drawn.join("").length);
+      assert.equal(new Set(halves).size, halves.length);
+    }),
+    { numRuns: 50 },
+  );
 });
 
 test("the passive filter names the trace and leaves the request alone", () => {

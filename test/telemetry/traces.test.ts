@@ -10,6 +10,7 @@ import {
 } from "@opentelemetry/sdk-trace";
 import type { SamplerName } from "../../src/config/sidecar-config.ts";
 import { HoldfastError } from "../../src/errors.ts";
+import { parseRequestHead } from "../../src/proxy/wire/request-parser.ts";
 import { KNOWN_METHODS } from "../../src/telemetry/http-semantics.ts";
 import { sampledBy, TraceIds } from "../../src/telemetry/sampling.ts";
 import { SdkSpans } from "../../src/telemetry/sdk-spans.ts";
@@ -19,6 +20,7 @@ import { connectionFacts, Driver, EPOCH_MS, exchangeFacts, outcomeFacts, staleFa
 
 const TRACE = "4bf92f3577b34da6a3ce929d0e0e4736";
 const SPAN = "00f067aa0ba902b7";
+const LIMITS = { headBytes: 65_536, fields: 200, targetBytes: 16_384, replayBytes: 65_536, streams: 100 };
 
 function recorder(sampler: SamplerName = "parentbased_always_on", ratio = 1) {
   const exporter = new InMemorySpanExporter();
@@ -238,6 +240,28 @@ test("a traceparent that is not valid, or stands twice, starts a new trace and d
     assert.equal(exchange.request.headers.getAll("traceparent").length, 1);
     assert.equal(parseTraceparent(exchange.request.headers.get("traceparent") ?? "")?.traceId, traceId);
     assert.equal(exchange.request.headers.has("tracestate"), false);
+  }
+});
+
+test("a traceparent that is not valid, or stands twice, is replaced where nothing is recorded too", () => {
+  const valid = `00-${TRACE}-${SPAN}-01`;
+  for (const lines of [
+    ["Traceparent: nonsense", "Tracestate: a=1"],
+    [`traceparent: 00-${"0".repeat(32)}-${SPAN}-01`, "tracestate: a=1"],
+    [`traceparent: ${valid}`, "tracestate: a=1", `TRACEPARENT: ${valid}`, "TraceState: b=2"],
+  ]) {
+    const bytes = Buffer.from(`GET / HTTP/1.1\r\nHost: a\r\n${lines.join("\r\n")}\r\n\r\n`);
+    const request = parseRequestHead(bytes, 0, bytes.length, LIMITS, false);
+    const { driver, started } = recorder("always_off");
+    const exchange = exchangeFacts({}, { request });
+    assert.equal(driver.begin(exchange), undefined);
+    assert.equal(started(), 0);
+    const [first = "", ...more] = request.headers.getAll("traceparent");
+    assert.deepEqual(more, []);
+    const sent = parseTraceparent(first);
+    assert.notEqual(sent?.traceId, TRACE);
+    assert.deepEqual(exchange.trace, { traceId: sent?.traceId, spanId: sent?.spanId, sampled: false });
+    assert.match(request.headers.toText(), /^Host: a\r\ntraceparent: 00-[0-9a-f]{32}-[0-9a-f]{16}-00\r\n$/i);
   }
 });
 
