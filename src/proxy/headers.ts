@@ -92,6 +92,8 @@ export function isFieldValue(text: string): boolean {
 export type Offsets = number[];
 
 const NO_OFFSETS: Offsets = [];
+/** What may stand in the text behind the lines, of a body for one, and stay there when a value is read. */
+const MAX_REST = 1024;
 
 /** Field lines in a flat array, name and value in turn, as they stand on the wire. */
 export class FieldList implements HeaderList {
@@ -259,6 +261,7 @@ export class FieldList implements HeaderList {
   }
 
   #takeApart(): string[] {
+    this.#leaveRest();
     const flat: string[] = [];
     const text = this.#text;
     const offsets = this.#offsets;
@@ -306,7 +309,17 @@ export class FieldList implements HeaderList {
     return true;
   }
 
+  /** Whoever keeps a value keeps the text that it is cut from: that is not to hold a body too. */
+  #leaveRest(): void {
+    const text = this.#text;
+    const { length } = this.#offsets;
+    if (length === 0 || text.length - this.#offsets[length - 1]! < MAX_REST) return;
+    const end = lineEnd(text, this.#offsets[length - 1]!);
+    this.#text = Buffer.from(text.slice(0, end), "latin1").toString("latin1");
+  }
+
   #valueAt(at: number): string {
+    this.#leaveRest();
     return this.#text.slice(this.#offsets[at + 2]!, this.#offsets[at + 3]!);
   }
 

@@ -1,5 +1,8 @@
 import assert from "node:assert/strict";
 import { test } from "node:test";
+import { setFlagsFromString } from "node:v8";
+import { runInNewContext } from "node:vm";
+import type { FieldList } from "../../../src/proxy/headers.ts";
 import { parseResponseHead, SMALL_BYTES } from "../../../src/proxy/wire/response-parser.ts";
 
 const MAX_FIELDS = 100;
@@ -59,5 +62,29 @@ test("reasons that take turns are each their own", () => {
   const reasons = ["OK", "", "Not Found", "Internal Server Error", "OK", "KO", "caf\xe9", "Internal Server Errox"];
   for (const reason of [...reasons, ...reasons]) {
     assert.equal(parse(`HTTP/1.1 200 ${reason}\r\n\r\n`).reason, reason);
+  }
+});
+
+test("values that somebody keeps do not keep the bodies of their responses alive", () => {
+  setFlagsFromString("--expose-gc");
+  const collect: () => void = runInNewContext("gc");
+  for (const read of [
+    (headers: FieldList) => headers.get("etag"),
+    (headers: FieldList) => headers.getAll("etag"),
+    (headers: FieldList) => [...headers],
+  ]) {
+    const kept: unknown[] = [];
+    collect();
+    const before = process.memoryUsage().heapUsed;
+    for (let at = 0; at < 1000; at++) {
+      const etag = `ETag: "${String(at).padStart(30, "0")}"\r\n`;
+      const { headers } = parse(`HTTP/1.1 200 OK\r\n${etag}Content-Length: 12000\r\n\r\n${"b".repeat(12_000)}`);
+      const lines = headers.toText(null);
+      kept.push(read(headers));
+      assert.equal(headers.toText(null), lines);
+    }
+    collect();
+    const bytes = process.memoryUsage().heapUsed - before;
+    assert.ok(bytes < 3_000_000, `${kept.length} keep ${bytes} bytes`);
   }
 });
