@@ -105,8 +105,6 @@ export class FieldList implements HeaderList {
   readonly #linesFrom: number;
   /** What was added behind the text, name and value in turn; `null`: nothing. */
   #added: string[] | null = null;
-  /** The same as lines, where it is one that came as such; `null`: to be made. */
-  #addedText: string | null = null;
 
   /** @param flat - names and values in turn; used, not copied. `null`: the lines are text */
   constructor(flat: string[] | null = [], text = "", offsets: Offsets = NO_OFFSETS, linesFrom = 0) {
@@ -159,7 +157,7 @@ export class FieldList implements HeaderList {
       }
       out += text.slice(start, end);
     }
-    return this.#added === null ? out : out + (this.#addedText ?? linesOf(this.#added));
+    return this.#added === null ? out : out + linesOf(this.#added);
   }
 
   /** Whether the text that the lines came in has a start line. */
@@ -215,13 +213,9 @@ export class FieldList implements HeaderList {
     return this.remove(name);
   }
 
-  /**
-   * `set` for core: no field is reserved, nothing is checked.
-   *
-   * @param line - the field as a line, with its CRLF, where there is one already
-   */
-  write(name: string, value: string, line: string | null = null): void {
-    if (this.#flat === null && this.#writeText(name, value, line)) return;
+  /** `set` for core: no field is reserved, nothing is checked. */
+  write(name: string, value: string): void {
+    if (this.#flat === null && this.#writeText(name, value)) return;
     const { flat } = this;
     const at = find(flat, name);
     if (at === -1) {
@@ -240,7 +234,6 @@ export class FieldList implements HeaderList {
       this.#offsets.splice(at, 4);
       removed = true;
     }
-    this.#addedText = null;
     return (this.#added !== null && removeFrom(this.#added, name, 0)) || removed;
   }
 
@@ -273,27 +266,20 @@ export class FieldList implements HeaderList {
     return flat;
   }
 
-  #add(name: string, value: string, line: string | null = null): void {
-    if (this.#flat !== null) {
-      this.#flat.push(name, value);
-    } else if (this.#added === null) {
-      this.#added = [name, value];
-      this.#addedText = line;
-    } else {
-      this.#added.push(name, value);
-      this.#addedText = null;
-    }
+  #add(name: string, value: string): void {
+    if (this.#flat !== null) this.#flat.push(name, value);
+    else if (this.#added === null) this.#added = [name, value];
+    else this.#added.push(name, value);
   }
 
   /** `write` without taking the text apart; tells whether it could be done. */
-  #writeText(name: string, value: string, line: string | null): boolean {
+  #writeText(name: string, value: string): boolean {
     const at = this.#seek(name);
     if (at === -1) {
       const added = this.#added === null ? -1 : find(this.#added, name);
       if (added === -1) {
-        this.#add(name, value, line);
+        this.#add(name, value);
       } else {
-        this.#addedText = null;
         this.#added![added + 1] = value;
         removeFrom(this.#added!, name, added + 2);
       }
@@ -303,7 +289,6 @@ export class FieldList implements HeaderList {
     const end = this.#offsets[at + 3]!;
     // A value of another length would move all that follows.
     if (end - start !== value.length || this.#seek(name, at + 4) !== -1) return false;
-    this.#addedText = null;
     if (this.#added !== null) removeFrom(this.#added, name, 0);
     this.#text = this.#text.slice(0, start) + value + this.#text.slice(end);
     return true;
@@ -333,17 +318,6 @@ export class FieldList implements HeaderList {
     }
     return -1;
   }
-}
-
-/**
- * `set` for a value that is known to be one because we made it: looking at each of its characters costs more than all
- * else about it.
- *
- * @param line - the field as a line, with its CRLF, where there is one already
- */
-export function writeOwn(headers: HeaderList, name: string, value: string, line?: string): void {
-  if (headers instanceof FieldList) headers.write(name, value, line);
-  else headers.set(name, value);
 }
 
 /** Lines as they go on the wire, of names and values in turn. */

@@ -73,43 +73,35 @@ function randomDigits(count: number): string {
   return digits.slice(usedDigits - count, usedDigits);
 }
 
-/** A field line, ready to be written. */
-const START = "traceparent: ";
-const UNSAMPLED = `${START}00-${NO_TRACE}-${NO_SPAN}-00\r\n`;
-const LINES = 16;
-const bytes = Buffer.from(UNSAMPLED.repeat(LINES), "latin1");
+const VALUES = 16;
+const bytes = Buffer.from(`00-${NO_TRACE}-${NO_SPAN}-00`.repeat(VALUES), "latin1");
 const DIGITS = Buffer.from("0123456789abcdef", "latin1");
 const DIGITS_PER_WORD = 8;
-const WORDS_PER_LINE = 48 / DIGITS_PER_WORD;
-const words = new Uint32Array(LINES * WORDS_PER_LINE * 10);
+const WORDS_PER_VALUE = 48 / DIGITS_PER_WORD;
+const words = new Uint32Array(VALUES * WORDS_PER_VALUE * 10);
 let usedWords = words.length;
-let lines = "";
-let usedLines = 0;
+let values = "";
+let usedValues = 0;
 
 /**
- * Field line, with its CRLF, that tells of a trace which begins here and is not recorded. Cut from a text of many: put
- * together from its parts, each would be copied once more as it is written.
+ * `traceparent` of a trace that begins here and is not recorded. Cut from a text of many: put together from its parts,
+ * each would be copied once more as it is checked or written.
  */
-export function newUnsampledLine(): string {
-  if (usedLines === lines.length) {
+export function newUnsampledTraceparent(): string {
+  if (usedValues === values.length) {
     if (usedWords === words.length) {
       randomFillSync(words);
       usedWords = 0;
     }
-    for (let at = START.length; at < bytes.length; at += UNSAMPLED.length) {
+    for (let at = 0; at < bytes.length; at += LENGTH) {
       for (let word = 0; word < 4; word++) writeDigits(at + 3 + word * DIGITS_PER_WORD);
       for (let word = 0; word < 2; word++) writeDigits(at + 36 + word * DIGITS_PER_WORD);
     }
-    lines = bytes.toString("latin1");
-    usedLines = 0;
+    values = bytes.toString("latin1");
+    usedValues = 0;
   }
-  usedLines += UNSAMPLED.length;
-  return lines.slice(usedLines - UNSAMPLED.length, usedLines);
-}
-
-/** The `traceparent` in a line of {@link newUnsampledLine}. */
-export function traceparentIn(line: string): string {
-  return line.slice(START.length, START.length + LENGTH);
+  usedValues += LENGTH;
+  return values.slice(usedValues - LENGTH, usedValues);
 }
 
 function writeDigits(from: number): void {

@@ -6,7 +6,6 @@
 import { SpanKind } from "@opentelemetry/api";
 import { messageOf } from "../errors.ts";
 import type { Connection, Exchange, ExchangeHooks, Failure, Filter, Outcome, PluginFailure } from "../plugin/api.ts";
-import { writeOwn } from "../proxy/headers.ts";
 import { type ConnectionTrace, ConnectionTraces, type Recording } from "./connection-traces.ts";
 import { fullUrl, normaliseMethod, protocolVersion, redactQuery, serverOf, splitTarget } from "./http-semantics.ts";
 import { ATTR, EVENT, OTHER, SPAN } from "./names.ts";
@@ -16,12 +15,11 @@ import {
   FLAG_SAMPLED,
   formatTraceparent,
   newSpanId,
-  newUnsampledLine,
+  newUnsampledTraceparent,
   type RemoteParent,
   readParent,
   spanIdIn,
   traceIdIn,
-  traceparentIn,
 } from "./trace-context.ts";
 
 export interface TracingOptions extends Recording {
@@ -36,11 +34,10 @@ export function tracingFilter(options: TracingOptions): Filter {
     exchange(exchange) {
       const parent = readParent(exchange.request.headers);
       if (parent === undefined) {
-        const line = newUnsampledLine();
-        const traceparent = traceparentIn(line);
+        const traceparent = newUnsampledTraceparent();
         const traceId = traceIdIn(traceparent);
         if (options.sampled(traceId, undefined)) return new ExchangeTrace(options, connections, exchange, traceId);
-        beginUnsampled(exchange, line, traceparent, traceId);
+        beginUnsampled(exchange, traceparent, traceId);
       } else {
         const { traceId } = parent;
         const isSampled = (parent.flags & FLAG_SAMPLED) !== 0;
@@ -57,18 +54,18 @@ export function tracingFilter(options: TracingOptions): Filter {
 }
 
 /** No span, no SDK: the upstream still learns the trace and that nobody records it. */
-function beginUnsampled(exchange: Exchange, line: string, traceparent: string, traceId: string): void {
+function beginUnsampled(exchange: Exchange, traceparent: string, traceId: string): void {
   const { headers } = exchange.request;
   // What stood beside a `traceparent` that was not valid belongs to no trace (W3C Trace Context §3.3).
   if (headers.has("tracestate")) headers.delete("tracestate");
-  writeOwn(headers, "traceparent", traceparent, line);
+  headers.set("traceparent", traceparent);
   exchange.trace = { traceId, spanId: spanIdIn(traceparent), sampled: false };
 }
 
 /** The caller records the trace and we do not. */
 function endSampling(exchange: Exchange, { traceId, flags }: RemoteParent): void {
   const spanId = newSpanId();
-  writeOwn(exchange.request.headers, "traceparent", formatTraceparent(traceId, spanId, false, flags));
+  exchange.request.headers.set("traceparent", formatTraceparent(traceId, spanId, false, flags));
   exchange.trace = { traceId, spanId, sampled: false };
 }
 
@@ -143,8 +140,7 @@ class ExchangeTrace implements ExchangeHooks {
   upstreamConnected(connection: Connection): void {
     const exchange = this.#exchange;
     const { place } = this.#startAttempt(connection);
-    writeOwn(
-      exchange.request.headers,
+    exchange.request.headers.set(
       "traceparent",
       formatTraceparent(place.traceId, place.spanId, true, this.#parent?.flags),
     );
