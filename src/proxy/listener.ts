@@ -19,8 +19,14 @@ export interface Listener {
 }
 
 /**
- * How long to wait for a moment without new connections before closing, in milliseconds. Node accepts one connection in
- * each turn of its loop: under load it takes seconds until those that the kernel holds are taken.
+ * Sockets that listen on one address (SO_REUSEPORT). Node.js accepts one connection per socket in each turn of its loop,
+ * and under load a turn is long: with a thousand busy connections 20 ms, so that a hundred new ones waited for seconds.
+ */
+const SOCKETS = 16;
+
+/**
+ * How long to wait for a moment without new connections before closing, in milliseconds: under load it takes a while
+ * until those that the kernel holds are taken.
  */
 const QUIET_MS = 10_000;
 
@@ -32,33 +38,77 @@ const QUIET_MS = 10_000;
  */
 export async function listen(address: HostPort, key: string, accept: (socket: net.Socket) => void): Promise<Listener> {
   let accepted = 0;
-  const server = net.createServer({ allowHalfOpen: true, noDelay: true }, (socket) => {
+  const onSocket = (socket: net.Socket): void => {
     accepted++;
     accept(socket);
-  });
-  const bound = Promise.withResolvers<void>();
-  server.once("error", (error: NodeJS.ErrnoException) => bound.reject(error));
-  server.listen({ host: address.host, port: address.port, backlog: 4096 }, () => bound.resolve());
+  };
+  let first: net.Server;
+  let sharesPort = true;
   try {
-    await bound.promise;
+    // Another process of this user that shares its port too would go unnoticed: traffic would be split between the two.
+    if (address.port !== 0) await closed(await bind(address, false, onSocket));
+    try {
+      first = await bind(address, true, onSocket);
+    } catch (error) {
+      if ((error as NodeJS.ErrnoException).code !== "ENOTSUP") throw error;
+      sharesPort = false;
+      first = await bind(address, false, onSocket);
+    }
   } catch (error) {
     throw new HoldfastError("HF_CONFIG", bindFault(address, key, error as NodeJS.ErrnoException), { cause: error });
   }
-  // Running out of descriptors must not end the process; the kernel's backlog holds connections meanwhile.
-  server.on("error", () => {});
-  const actual = server.address() as AddressInfo;
+  const { address: host, port } = first.address() as AddressInfo;
+  const servers = [first];
+  let isClosed = false;
+  const addOthers = (): void => {
+    for (let count = 1; count < SOCKETS && !isClosed; count++) {
+      bind({ host, port }, true, onSocket).then(
+        (server) => {
+          if (isClosed) server.close();
+          else servers.push(server);
+        },
+        // Fewer accept more slowly, and that is all.
+        () => {},
+      );
+    }
+  };
+  // Not before traffic can flow: one is enough to start with.
+  if (sharesPort) setImmediate(addOthers);
+  const close = (): void => {
+    isClosed = true;
+    for (const server of servers) server.close();
+  };
   return {
-    address: { host: actual.address, port: actual.port },
-    close: () => void server.close(),
+    address: { host, port },
+    close,
     async closeWhenQuiet() {
       const untilMs = performance.now() + QUIET_MS;
       for (let before = -1; before !== accepted && performance.now() < untilMs; ) {
         before = accepted;
         await new Promise((resolve) => setImmediate(resolve));
       }
-      server.close();
+      close();
     },
   };
+}
+
+async function bind(
+  { host, port }: HostPort,
+  reusePort: boolean,
+  accept: (socket: net.Socket) => void,
+): Promise<net.Server> {
+  const server = net.createServer({ allowHalfOpen: true, noDelay: true }, accept);
+  const bound = Promise.withResolvers<void>();
+  server.once("error", (error: NodeJS.ErrnoException) => bound.reject(error));
+  server.listen({ host, port, backlog: 4096, reusePort }, () => bound.resolve());
+  await bound.promise;
+  // Running out of descriptors must not end the process; the kernel's backlog holds connections meanwhile.
+  server.on("error", () => {});
+  return server;
+}
+
+function closed(server: net.Server): Promise<void> {
+  return new Promise((resolve) => server.close(() => resolve()));
 }
 
 /** What is wrong with an address that cannot be bound, and what to do. */
