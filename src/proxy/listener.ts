@@ -8,6 +8,7 @@ import type { AddressInfo } from "node:net";
 import net from "node:net";
 import type { HostPort } from "../config/sidecar-config.ts";
 import { HoldfastError } from "../errors.ts";
+import { socketsListeningOn } from "./listening-sockets.ts";
 
 /** A bound socket. */
 export interface Listener {
@@ -43,26 +44,24 @@ export async function listen(address: HostPort, key: string, accept: (socket: ne
     accept(socket);
   };
   let first: net.Server;
-  let sharesPort = true;
+  let sharesPort = socketsListeningOn(address) === 0;
   try {
-    // Another process of this user that shares its port too would go unnoticed: traffic would be split between the two.
-    if (address.port !== 0) await closed(await bind(address, false, onSocket));
-    try {
-      first = await bind(address, true, onSocket);
-    } catch (error) {
-      if ((error as NodeJS.ErrnoException).code !== "ENOTSUP") throw error;
+    first = await bind(address, sharesPort, onSocket);
+    // Another process of this user that shares its port too goes unnoticed by the kernel, which splits the traffic.
+    if (sharesPort && (socketsListeningOn(addressOf(first)) ?? 1) > 1) {
       sharesPort = false;
-      first = await bind(address, false, onSocket);
+      await closed(first);
+      first = await bind(address, sharesPort, onSocket);
     }
   } catch (error) {
     throw new HoldfastError("HF_CONFIG", bindFault(address, key, error as NodeJS.ErrnoException), { cause: error });
   }
-  const { address: host, port } = first.address() as AddressInfo;
+  const actual = addressOf(first);
   const servers = [first];
   let isClosed = false;
   const addOthers = (): void => {
     for (let count = 1; count < SOCKETS && !isClosed; count++) {
-      bind({ host, port }, true, onSocket).then(
+      bind(actual, true, onSocket).then(
         (server) => {
           if (isClosed) server.close();
           else servers.push(server);
@@ -79,7 +78,7 @@ export async function listen(address: HostPort, key: string, accept: (socket: ne
     for (const server of servers) server.close();
   };
   return {
-    address: { host, port },
+    address: actual,
     close,
     async closeWhenQuiet() {
       const untilMs = performance.now() + QUIET_MS;
@@ -105,6 +104,11 @@ async function bind(
   // Running out of descriptors must not end the process; the kernel's backlog holds connections meanwhile.
   server.on("error", () => {});
   return server;
+}
+
+function addressOf(server: net.Server): HostPort {
+  const { address: host, port } = server.address() as AddressInfo;
+  return { host, port };
 }
 
 function closed(server: net.Server): Promise<void> {
