@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { readFileSync } from "node:fs";
+import { closeSync, openSync, readSync } from "node:fs";
 import { isIPv4, isIPv6 } from "node:net";
 import { endianness } from "node:os";
 import type { HostPort } from "../config/sidecar-config.ts";
@@ -16,15 +16,40 @@ import type { HostPort } from "../config/sidecar-config.ts";
 export function socketsListeningOn({ host, port }: HostPort): number | undefined {
   const address = kernelText(host);
   if (address === undefined) return undefined;
-  let table: string;
+  const local = `${address}:${port.toString(16).toUpperCase().padStart(4, "0")}`;
   try {
-    table = readFileSync(isIPv4(host) ? "/proc/net/tcp" : "/proc/net/tcp6", "latin1");
+    return listeners(isIPv4(host) ? "/proc/net/tcp" : "/proc/net/tcp6").filter((each) => each === local).length;
   } catch {
     return undefined;
   }
-  const local = `${address}:${port.toString(16).toUpperCase().padStart(4, "0")}`;
-  // proc_net_tcp(5): local address, remote address, state; 0A is LISTEN.
-  return table.split(`: ${local} `).filter((rest) => /^[0-9A-F]+:0000 0A /.test(rest)).length;
+}
+
+/**
+ * Local addresses of the sockets that listen. They stand first in the table (proc_net_tcp(5)): behind them there may be
+ * tens of thousands of connections that are over, so it is not read to its end.
+ */
+function listeners(file: string): string[] {
+  const table = openSync(file, "r");
+  try {
+    const found: string[] = [];
+    const piece = Buffer.allocUnsafe(4096);
+    let text = "";
+    for (;;) {
+      const length = readSync(table, piece);
+      if (length === 0) return found;
+      const lines = (text + piece.toString("latin1", 0, length)).split("\n");
+      text = lines.pop() ?? "";
+      for (const line of lines) {
+        // Number, local address, remote address, state; 0A is LISTEN. The first line names the columns.
+        const [number = "", local = "", , state] = line.trim().split(/\s+/, 4);
+        if (number === "sl") continue;
+        if (state !== "0A") return found;
+        found.push(local);
+      }
+    }
+  } finally {
+    closeSync(table);
+  }
 }
 
 /** An address as the kernel's tables write it: each 32 bits as one number of this machine. */
