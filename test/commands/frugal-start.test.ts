@@ -1,6 +1,10 @@
 import assert from "node:assert/strict";
 import { execFileSync } from "node:child_process";
+import { once } from "node:events";
+import path from "node:path";
 import test from "node:test";
+import { folderWith } from "../config/folder.ts";
+import { runSidecar } from "./running.ts";
 
 const MODULE = new URL("../../src/commands/frugal-start.ts", import.meta.url);
 
@@ -38,4 +42,37 @@ test("what the user tells V8 is left alone", () => {
   for (const option of ["--semi-space-growth-factor=4", "--require ./a.cjs --no_maglev", "--opt"]) {
     assert.deepEqual(optimized([option]), { starting: true, afterwards: true }, option);
   }
+});
+
+/** Says on standard error, at SIGUSR2, which public modules of Node.js were loaded since the first flag was set. */
+const LOADED_LATE = `
+  const v8 = require("node:v8");
+  const { setFlagsFromString } = v8;
+  let before;
+  v8.setFlagsFromString = (flag) => {
+    before ??= new Set(process.moduleLoadList);
+    setFlagsFromString(flag);
+  };
+  require("node:module").syncBuiltinESMExports();
+  process.on("SIGUSR2", () => {
+    const late = process.moduleLoadList.filter((name) => /^NativeModule (?!internal)/.test(name) && !before.has(name));
+    process.stderr.write(JSON.stringify(late.map((name) => name.split(" ")[1])) + "\\n");
+  });
+`;
+
+test("no module of Node.js is left to be compiled anew under other flags", async (t) => {
+  const preload = path.join(folderWith(t, { "preload.cjs": LOADED_LATE }), "preload.cjs");
+  const { program, signal } = await runSidecar(
+    t,
+    {
+      inbound: { listen: "127.0.0.1:0", upstream: "http://127.0.0.1:1" },
+      outbound: { listen: "127.0.0.1:0" },
+      plugins: ["keep-alive", "tcp-keepalive", "idle-timeout", "connection-limits"].map((use) => ({ use })),
+      telemetry: { traces: { exporters: ["none"] } },
+    },
+    { env: { NODE_OPTIONS: `--require ${preload}` } },
+  );
+  const said = once(program.process.stderr, "data");
+  signal("SIGUSR2");
+  assert.deepEqual(JSON.parse(String(await said)), []);
 });
