@@ -25,7 +25,8 @@ import type {
   Side,
   TcpKeepAlive,
 } from "../plugin/api.ts";
-import { type Chain, type ConnectionRun, NO_CONNECTION_HOOKS } from "../plugin/chain.ts";
+import type { Chain } from "../plugin/chain.ts";
+import { type ConnectionRun, NO_CONNECTION_HOOKS } from "../plugin/connection-run.ts";
 import type { SharedReads } from "./accepted-socket.ts";
 import { plainAddress } from "./address.ts";
 import { lastClock, readClock } from "./clock.ts";

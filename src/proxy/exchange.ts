@@ -19,7 +19,7 @@ import type {
   StaleResult,
   TraceContext,
 } from "../plugin/api.ts";
-import { type ExchangeRun, NO_EXCHANGE_HOOKS } from "../plugin/chain.ts";
+import { type ExchangeRun, NO_EXCHANGE_HOOKS } from "../plugin/exchange-run.ts";
 import { lastClock, readClock } from "./clock.ts";
 import type { SocketReader } from "./connect.ts";
 import type { ProxyConnection } from "./connection.ts";

@@ -1,7 +1,8 @@
 import assert from "node:assert/strict";
 import { describe, it, mock } from "node:test";
 import type { ExchangeHooks, Filter, PluginFailure } from "../../src/plugin/api.ts";
-import { Chain, type ChainLink } from "../../src/plugin/chain.ts";
+import { Chain } from "../../src/plugin/chain.ts";
+import type { ChainLink } from "../../src/plugin/hooks.ts";
 import { connectionFacts, exchangeFacts, poolFacts, requestHead } from "../plugins/facts.ts";
 import { outcomeFacts } from "../telemetry/facts.ts";
 
