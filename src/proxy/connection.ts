@@ -98,6 +98,9 @@ export class ProxyConnection implements Connection {
   boundTo: ProxyConnection | undefined;
   /** Downstream: upstream connections that serve it alone; `undefined` until there is one. */
   bound: Set<ProxyConnection> | undefined;
+  /** Neighbours among the open connections of its direction. */
+  previousOpen: ProxyConnection | undefined;
+  nextOpen: ProxyConnection | undefined;
   /** Upstream: whether its pool counts the current exchange to find out how many connections to keep. */
   isCounted = false;
   /** Called whenever the connection carries nothing any more and is kept. */

@@ -334,7 +334,6 @@ export class ProxyDirection {
 
   #forget(connection: ProxyConnection): void {
     this.#learnFrom(connection);
-    this.connections.delete(connection);
     this.#checkDrained();
   }
 

@@ -24,7 +24,10 @@ export interface Recording {
 /** The connections of one direction. */
 export class ConnectionTraces {
   readonly #recording: Recording;
-  /** Connections that opened before tracing was ready have no hooks here, but get a setup span all the same. */
+  /**
+   * Of those that are recorded. A value must not lead back to its connection: V8's collections of young memory keep
+   * whatever a value leads to, and with it every connection there ever was until the next collection of all memory.
+   */
   readonly #traces = new WeakMap<Connection, ConnectionTrace>();
 
   constructor(recording: Recording) {
@@ -32,20 +35,13 @@ export class ConnectionTraces {
   }
 
   opened(connection: Connection): ConnectionHooks {
-    const opened = this.#of(connection);
     // The id only draws the lot: nobody outside follows the trace of a connection.
-    if (this.#recording.sampled(newTraceId(), undefined)) opened.record();
-    return opened;
+    if (this.#recording.sampled(newTraceId(), undefined)) this.recorded(connection);
+    return new ConnectionEnd(this, connection);
   }
 
   /** A recorded exchange uses the connection, which is recorded now if it was not yet. */
   recorded(connection: Connection): ConnectionTrace {
-    const found = this.#of(connection);
-    found.record();
-    return found;
-  }
-
-  #of(connection: Connection): ConnectionTrace {
     let found = this.#traces.get(connection);
     if (found === undefined) {
       found = new ConnectionTrace(this.#recording.spans, connection);
@@ -53,29 +49,40 @@ export class ConnectionTraces {
     }
     return found;
   }
+
+  /** The connection is closed. One that opened before tracing was ready never comes here: it has no hooks. */
+  closed(connection: Connection, reason: CloseReason): void {
+    this.#traces.get(connection)?.end(connection, reason);
+  }
 }
 
-/** What is known of one connection. */
-export class ConnectionTrace implements ConnectionHooks {
-  readonly #spans: SpanWriter;
+/** Tells when a connection is closed. */
+class ConnectionEnd implements ConnectionHooks {
+  readonly #traces: ConnectionTraces;
   readonly #connection: Connection;
-  #isRecorded = false;
-  #setup: SpanPlace | undefined;
+
+  constructor(traces: ConnectionTraces, connection: Connection) {
+    this.#traces = traces;
+    this.#connection = connection;
+  }
+
+  close(reason: CloseReason): void {
+    this.#traces.closed(this.#connection, reason);
+  }
+}
+
+/** A connection that is recorded: an upstream one has got its setup span. */
+export class ConnectionTrace {
+  readonly #spans: SpanWriter;
+  readonly #setup: SpanPlace | undefined;
   #server: Repeated<ServerFacts> | undefined;
   #client: Repeated<ClientFacts> | undefined;
 
   constructor(spans: SpanWriter, connection: Connection) {
     this.#spans = spans;
-    this.#connection = connection;
-  }
-
-  /** Records the connection from here on; an upstream one gets its setup span. */
-  record(): void {
-    if (this.#isRecorded) return;
-    this.#isRecorded = true;
-    if (this.#connection.side !== "upstream") return;
+    if (connection.side !== "upstream") return;
     this.#setup = newRoot();
-    writeSetup(this.#spans, this.#setup, this.#connection);
+    writeSetup(spans, this.#setup, connection);
   }
 
   /** What SERVER spans on it have in common. */
@@ -95,11 +102,10 @@ export class ConnectionTrace implements ConnectionHooks {
     return this.#setup;
   }
 
-  close(reason: CloseReason): void {
-    const connection = this.#connection;
-    const saidAll = reason === "connect_failed" && connection.side === "upstream";
+  /** Writes the span of its whole life. */
+  end(connection: Connection, reason: CloseReason): void {
     // An upstream one that never opened has said everything in its setup span.
-    if (!this.#isRecorded || saidAll) return;
+    if (reason === "connect_failed" && connection.side === "upstream") return;
     const { host, port } = serverAddress(connection);
     const setup = this.#setup;
     // A downstream one is open from its acceptance on, its handshake included.
