@@ -6,6 +6,7 @@
 import { once } from "node:events";
 import type { IncomingMessage, ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { formatHostPort } from "../config/address.ts";
 import type { HostPort } from "../config/sidecar-config.ts";
 import { HoldfastError } from "../errors.ts";
 import { http } from "../node-http.ts";
@@ -135,7 +136,7 @@ export async function startAdmin(options: AdminOptions): Promise<Admin> {
     const { code } = error as NodeJS.ErrnoException;
     throw new HoldfastError(
       "HF_CONFIG",
-      `admin.${isProbes ? "probes" : "listen"}: cannot listen on ${listen.host}:${listen.port} (${code}); choose an address of this machine and a free port`,
+      `admin.${isProbes ? "probes" : "listen"}: cannot listen on ${formatHostPort(listen)} (${code}); choose an address of this machine and a free port`,
       { cause: error },
     );
   }

@@ -6,6 +6,7 @@
 
 import type { AddressInfo } from "node:net";
 import net from "node:net";
+import { formatHostPort } from "../config/address.ts";
 import type { HostPort } from "../config/sidecar-config.ts";
 import { HoldfastError } from "../errors.ts";
 import { socketsListeningOn } from "./listening-sockets.ts";
@@ -116,8 +117,8 @@ function closed(server: net.Server): Promise<void> {
 }
 
 /** What is wrong with an address that cannot be bound, and what to do. */
-function bindFault({ host, port }: HostPort, key: string, error: NodeJS.ErrnoException): string {
-  const what = `${key}: cannot listen on ${host}:${port} (${error.code ?? error.message})`;
+function bindFault(address: HostPort, key: string, error: NodeJS.ErrnoException): string {
+  const what = `${key}: cannot listen on ${formatHostPort(address)} (${error.code ?? error.message})`;
   switch (error.code) {
     case "EADDRINUSE":
       return `${what}; it is in use: stop what listens there or choose another port`;

@@ -3,25 +3,40 @@
  *
  * @module
  */
-import { closeSync, openSync, readSync } from "node:fs";
+import { closeSync, existsSync, openSync, readSync } from "node:fs";
 import { isIPv4, isIPv6 } from "node:net";
 import { endianness } from "node:os";
 import type { HostPort } from "../config/sidecar-config.ts";
 
+// As `kernelText` writes them: every address, every one of IPv4, and what all of IPv4 begin with.
+const ANY = kernelText("::") ?? "";
+const ANY_IPV4 = kernelText("0.0.0.0") ?? "";
+const IPV4 = ANY_IPV4.slice(0, 24);
+
 /**
- * How many sockets of this network namespace listen on exactly this address, those of other processes included.
+ * How many sockets of this network namespace listen on this address or on one that overlaps it (`0.0.0.0` for
+ * `127.0.0.1`), those of other processes included.
  *
  * @returns `undefined` where that cannot be known: not on Linux, without /proc, or for a name
  */
 export function socketsListeningOn({ host, port }: HostPort): number | undefined {
-  const address = kernelText(host);
-  if (address === undefined) return undefined;
-  const local = `${address}:${port.toString(16).toUpperCase().padStart(4, "0")}`;
+  const own = kernelText(host);
+  if (own === undefined) return undefined;
+  const end = `:${port.toString(16).toUpperCase().padStart(4, "0")}`;
   try {
-    return listeners(isIPv4(host) ? "/proc/net/tcp" : "/proc/net/tcp6").filter((each) => each === local).length;
+    const others = listeners("/proc/net/tcp").map((local) => IPV4 + local);
+    // Without IPv6 there is no such table.
+    if (existsSync("/proc/net/tcp6")) others.push(...listeners("/proc/net/tcp6"));
+    return others.filter((local) => local.endsWith(end) && overlap(own, local.slice(0, -end.length))).length;
   } catch {
     return undefined;
   }
+}
+
+/** Whether a connection to one of the addresses could go to the other: a listener on `::` takes IPv4 too. */
+function overlap(one: string, other: string): boolean {
+  if (one === other || one === ANY || other === ANY) return true;
+  return one.startsWith(IPV4) && other.startsWith(IPV4) && (one === ANY_IPV4 || other === ANY_IPV4);
 }
 
 /**
@@ -52,9 +67,12 @@ function listeners(file: string): string[] {
   }
 }
 
-/** An address as the kernel's tables write it: each 32 bits as one number of this machine. */
+/**
+ * An address as the kernel's table of IPv6 sockets writes it: each 32 bits as one number of this machine. IPv4 stands
+ * there as `::ffff:127.0.0.1`, and in a table of its own without what is before it.
+ */
 function kernelText(host: string): string | undefined {
-  const bytes = bytesOf(host);
+  const bytes = bytesOf(isIPv4(host) ? `::ffff:${host}` : host);
   if (bytes === undefined) return undefined;
   let text = "";
   for (let at = 0; at < bytes.length; at += 4) {
@@ -66,7 +84,6 @@ function kernelText(host: string): string | undefined {
 }
 
 function bytesOf(host: string): number[] | undefined {
-  if (isIPv4(host)) return host.split(".").map(Number);
   // One with a zone is not comparable: the zone is not in the table.
   if (!isIPv6(host) || host.includes("%")) return undefined;
   // The URL parser writes every form of an address in one way, and without IPv4 at its end.

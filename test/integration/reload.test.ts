@@ -366,6 +366,19 @@ test("a plugin that throws in its setup leaves the configuration before, and wha
   assert.equal(await ask(await RawPeer.connect(t, sidecar.inbound)), "ok");
 });
 
+test("an address that overlaps the one before is in use, and nothing changes", async (t) => {
+  const origin = await named(t, "ok");
+  const sidecar = await testSidecar(t, { upstream: origin.url });
+  const { port } = new URL(sidecar.inbound);
+  const report = await sidecar.reload({
+    upstream: origin.url,
+    config: { inbound: { listen: `0.0.0.0:${port}` } },
+  });
+  assert.equal(report.result, "failed");
+  assert.match(report.faults[0]!, /^inbound\.listen: cannot listen on 0\.0\.0\.0:\d+ \(EADDRINUSE\)/);
+  assert.equal(await ask(await RawPeer.connect(t, sidecar.inbound)), "ok");
+});
+
 test("an address that is another is listened on, and the one before is given up; connections stay", async (t) => {
   const origin = await named(t, "ok");
   const sidecar = await testSidecar(t, { upstream: origin.url });

@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import net from "node:net";
 import { test } from "node:test";
+import { formatHostPort } from "../../src/config/address.ts";
 import { listen } from "../../src/proxy/listener.ts";
 
 test("connections that the kernel holds are taken before a busy listener closes, however slowly they are", async (t) => {
@@ -65,6 +66,26 @@ test("an address that another sidecar listens on is refused, though its sockets 
     listen(first.address, "inbound.listen", (socket) => socket.destroy()),
     (error: Error) => /inbound\.listen: cannot listen on 127\.0\.0\.1:\d+ \(EADDRINUSE\)/.test(error.message),
   );
+});
+
+test("an address that overlaps one of another sidecar is refused, though its sockets share the port", async (t) => {
+  const everywhere = await listen({ host: "0.0.0.0", port: 0 }, "test.listen", (socket) => socket.destroy());
+  t.after(() => everywhere.close());
+  const { port } = everywhere.address;
+  const loopback = await listen({ host: "127.0.0.1", port: 0 }, "test.listen", (socket) => socket.destroy());
+  t.after(() => loopback.close());
+  for (const address of [
+    { host: "127.0.0.1", port },
+    { host: "::ffff:127.0.0.1", port },
+    { host: "::", port },
+    { host: "0.0.0.0", port: loopback.address.port },
+  ]) {
+    await assert.rejects(
+      listen(address, "inbound.listen", (socket) => socket.destroy()).then((listener) => listener.close()),
+      (error: Error) => error.message.includes(`${formatHostPort(address)} (EADDRINUSE); it is in use`),
+      `${address.host} port ${address.port}`,
+    );
+  }
 });
 
 test("a listener that closes at once leaves no socket behind", async () => {

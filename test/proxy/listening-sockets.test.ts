@@ -6,13 +6,17 @@ import { socketsListeningOn } from "../../src/proxy/listening-sockets.ts";
 
 const skip = process.platform === "linux" ? false : "needs Linux, which tells it in /proc";
 
-test("sockets that listen on exactly an address are counted, and no others", { skip }, async (t) => {
+test("sockets that listen on an address, or on one that overlaps it, are counted, and no others", {
+  skip,
+}, async (t) => {
   for (const host of ["127.0.0.1", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1"]) {
     const first = await bind(t, host, 0);
     const { address, port } = first.address() as net.AddressInfo;
     assert.equal(socketsListeningOn({ host: address, port }), 1, host);
     assert.equal(socketsListeningOn({ host, port }), 1, host);
-    assert.equal(socketsListeningOn({ host: net.isIPv4(host) ? "127.0.0.9" : "::9", port }), 0, host);
+    for (const [other, overlapping] of Object.entries(OTHERS)) {
+      assert.equal(socketsListeningOn({ host: other, port }), overlapping.includes(host) ? 1 : 0, `${other}, ${host}`);
+    }
     const client = net.connect(port, host === "0.0.0.0" ? "127.0.0.1" : host === "::" ? "::1" : host);
     t.after(() => client.destroy());
     await once(client, "connect");
@@ -21,6 +25,16 @@ test("sockets that listen on exactly an address are counted, and no others", { s
     assert.equal(socketsListeningOn({ host, port }), 2, host);
   }
 });
+
+/** Addresses, and which of those above they overlap. */
+const OTHERS: Readonly<Record<string, readonly string[]>> = {
+  "127.0.0.9": ["0.0.0.0", "::"],
+  "::ffff:127.0.0.9": ["0.0.0.0", "::"],
+  "::ffff:127.0.0.1": ["127.0.0.1", "0.0.0.0", "::", "::ffff:127.0.0.1"],
+  "::9": ["::"],
+  "0.0.0.0": ["127.0.0.1", "0.0.0.0", "::", "::ffff:127.0.0.1"],
+  "::": ["127.0.0.1", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1"],
+};
 
 test("names and addresses with a zone cannot be counted", () => {
   assert.equal(socketsListeningOn({ host: "localhost", port: 80 }), undefined);
