@@ -65,7 +65,7 @@ export interface ConfigReading {
   readonly faults: readonly Fault[];
   /** Set when the file is JSON. */
   readonly document: Document | undefined;
-  /** Entries of `plugins` that are valid in themselves, by their place in the list. */
+  /** Entries of `plugins` whose `use` and `config` can be looked at, whatever else is wrong, by their place in the list. */
   readonly plugins: ReadonlyMap<number, PluginEntry>;
   /** Folder of the file, absolute. */
   readonly folder: string;
@@ -107,7 +107,7 @@ export function readConfig(file: string, env: Environment): ConfigReading {
       placed(fault, document, keyText(fault.atKey ? fault.path.slice(0, -1) : fault.path)),
     ),
   ];
-  const plugins = pluginEntries(json.plugins ?? [], reading);
+  const plugins = pluginEntries(json.plugins ?? []);
   const values = reading.values.map((value) => effectiveValue(masked(value), value.path));
   return {
     loaded:
@@ -143,10 +143,15 @@ function masked(value: ReadValue): ReadValue {
   return value.path[0] === "plugins" && value.path[2] === "config" ? { ...value, secret: true } : value;
 }
 
-function pluginEntries(entries: readonly Draft<PluginJson>[], reading: Reading): Map<number, PluginEntry> {
-  const faulty = new Set(reading.faults.filter(({ path }) => path[0] === "plugins").map(({ path }) => path[1]));
-  const valid = entries.map((entry, index) => [index, entry] as const).filter(([index]) => !faulty.has(index));
-  return new Map(valid.map(([index, entry]) => [index, toPluginEntry(entry as PluginJson)]));
+function pluginEntries(entries: readonly Draft<PluginJson>[]): Map<number, PluginEntry> {
+  const found = new Map<number, PluginEntry>();
+  for (const [index, entry] of entries.entries()) {
+    // Where another key is wrong, nothing starts, but that must not hide what is wrong with the plugin.
+    const { use, config, directions = [], onError = "continue", requestTimeout = 0 } = entry;
+    if (use === undefined || config === undefined) continue;
+    found.set(index, toPluginEntry({ use, config, directions, onError, requestTimeout } as PluginJson));
+  }
+  return found;
 }
 
 /** Faults that one field by itself does not show: names, files, and what excludes each other. */

@@ -212,6 +212,7 @@ function defaultExport(exported: unknown): unknown {
 function shapeFaults(plugin: unknown): [wrong: string, allowed: string][] {
   if (!isJsonObject(plugin)) return [["has no plugin as its default export", "see docs/writing-plugins.md"]];
   const { name, apiVersion, description, config, after, setup } = plugin;
+  if (apiVersion === undefined) return [["has no apiVersion", `apiVersion must be ${API_VERSION}`]];
   if (apiVersion !== API_VERSION) {
     return [
       [`is written for version ${show(apiVersion)} of the plugin API`, `this Holdfast has version ${API_VERSION}`],

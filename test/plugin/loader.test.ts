@@ -146,6 +146,7 @@ test("a module that throws or is not a plugin is a fault that names its file", a
     "throws.js": 'throw new Error("no licence\\nin sight");',
     "nothing.js": "export const plugin = 1;",
     "future.js": source({ apiVersion: "2" }),
+    "unversioned.js": "export default { name: 'unversioned' };",
     "hollow.js": source({
       name: '""',
       description: "5",
@@ -162,13 +163,14 @@ test("a module that throws or is not a plugin is a fault that names its file", a
     'sidecar.json:8:14: plugins[0].use: "./throws.js" (throws.js) cannot be loaded: no licence; must be a JavaScript module that can be imported',
     'sidecar.json:11:14: plugins[1].use: "./nothing.js" (nothing.js) has no plugin as its default export; see docs/writing-plugins.md',
     'sidecar.json:14:14: plugins[2].use: "./future.js" (future.js) is written for version 2 of the plugin API; this Holdfast has version 1',
-    'sidecar.json:17:14: plugins[3].use: "./hollow.js" (hollow.js) has no name; name must be a string',
-    'sidecar.json:17:14: plugins[3].use: "./hollow.js" (hollow.js) has no description; description must be one line of text',
-    'sidecar.json:17:14: plugins[3].use: "./hollow.js" (hollow.js) has no setup; setup must be a function',
-    'sidecar.json:17:14: plugins[3].use: "./hollow.js" (hollow.js) has a wrong after; after must be a list of plugin names',
-    'sidecar.json:17:14: plugins[3].use: "./hollow.js" (hollow.js) has no config; config must be a convict schema; {} when there is nothing to configure',
-    'sidecar.json:20:14: plugins[4].use: "./bare.js" (bare.js) has a wrong config schema: key has no doc; every field needs a doc, a known format and a valid default',
-    'sidecar.json:20:14: plugins[4].use: "./bare.js" (bare.js) has a wrong config schema: odd: it uses an unknown format type: furlongs; every field needs a doc, a known format and a valid default',
+    'sidecar.json:17:14: plugins[3].use: "./unversioned.js" (unversioned.js) has no apiVersion; apiVersion must be 1',
+    'sidecar.json:20:14: plugins[4].use: "./hollow.js" (hollow.js) has no name; name must be a string',
+    'sidecar.json:20:14: plugins[4].use: "./hollow.js" (hollow.js) has no description; description must be one line of text',
+    'sidecar.json:20:14: plugins[4].use: "./hollow.js" (hollow.js) has no setup; setup must be a function',
+    'sidecar.json:20:14: plugins[4].use: "./hollow.js" (hollow.js) has a wrong after; after must be a list of plugin names',
+    'sidecar.json:20:14: plugins[4].use: "./hollow.js" (hollow.js) has no config; config must be a convict schema; {} when there is nothing to configure',
+    'sidecar.json:23:14: plugins[5].use: "./bare.js" (bare.js) has a wrong config schema: key has no doc; every field needs a doc, a known format and a valid default',
+    'sidecar.json:23:14: plugins[5].use: "./bare.js" (bare.js) has a wrong config schema: odd: it uses an unknown format type: furlongs; every field needs a doc, a known format and a valid default',
   ]);
 });
 
@@ -204,6 +206,31 @@ test("every fault of every plugin's configuration is shown, with those of the fi
     'sidecar.json:31:13: plugins[2] (connection-close-on-logout) match[1]: unknown key "pth"; did you mean "path"?',
     'sidecar.json:38:14: log.level: "loud" is not valid; must be one of "trace", "debug", "info", "warn", "error", "silent"',
   ]);
+});
+
+test("a fault of an entry hides none of its plugin's", async (t) => {
+  const lines = await faults(
+    t,
+    {},
+    { use: "keepalive", onError: "ignore" },
+    { use: "keep-alive", directions: ["sideways"], config: { downstrem: {} } },
+    { use: "keep-alive", configuration: {} },
+    { use: 5 },
+    { use: "idle-timeout", config: 5 },
+  );
+  assert.deepEqual(
+    lines.map((line) => line.slice(line.indexOf("plugins")).split(";")[0]),
+    [
+      'plugins[0].use: no plugin is named "keepalive"',
+      'plugins[0].onError: "ignore" is not valid',
+      'plugins[1].directions: ["sideways"] is not valid',
+      'plugins[1] (keep-alive): unknown key "downstrem"',
+      'plugins[2] (keep-alive): a plugin named "keep-alive" is already listed',
+      'plugins[2]: unknown key "configuration"',
+      "plugins[3].use: 5 is not valid",
+      "plugins[4].config: 5 is not valid",
+    ],
+  );
 });
 
 test("a plugin's own variables outrank its entry, and its secrets are marked", async (t) => {
