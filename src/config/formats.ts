@@ -54,7 +54,15 @@ convict.addFormat({
   coerce: asList,
   validate: (value: unknown) => {
     const texts: readonly unknown[] = Array.isArray(value) ? value : [""];
-    for (const text of texts) parseRange(typeof text === "string" ? text : "");
+    for (const text of texts) {
+      try {
+        parseRange(typeof text === "string" ? text : "");
+      } catch (error) {
+        // Which one it is: a long list is shown without its end.
+        const which = Array.isArray(value) ? `; not ${JSON.stringify(text)}` : "";
+        throw new TypeError(`${error instanceof Error ? error.message : String(error)}${which}`);
+      }
+    }
   },
 });
 convict.addFormat({

@@ -104,6 +104,14 @@ test("routes, backends and plugins come as the code uses them", (t) => {
   ]);
 });
 
+test("a fault in a list of addresses says which of them it is", async (t) => {
+  const trusted = [...Array.from({ length: 20 }, (_, index) => `10.${index}.0.0/16`), "10.20.0.0/33"];
+  const text = JSON.stringify({ service: "orders", outbound: {}, forwarding: { trusted } });
+  const allowed = 'a list of addresses or ranges in CIDR notation: "10.0.0.0/8", "fd00::/8", "192.0.2.1"';
+  const [line = ""] = await faults(t, text);
+  assert.ok(line.endsWith(`must be ${allowed}; not "10.20.0.0/33"`), line);
+});
+
 test("every fault is shown at once, each at its line and column", async (t) => {
   const text = `{
   "servce": "orders",
