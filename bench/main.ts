@@ -4,7 +4,7 @@
  * @module
  */
 import { spawnSync } from "node:child_process";
-import { chmodSync, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
+import { accessSync, chmodSync, constants, mkdirSync, mkdtempSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { chart } from "./chart.ts";
@@ -35,6 +35,8 @@ async function main(): Promise<number> {
     return 0;
   }
   if (process.platform !== "linux") throw new Error("the bench reads CPU time and memory from /proc: it needs Linux");
+  // Not to be found out after twenty minutes.
+  makeWritable(outOf(options), options.out);
   if (options.build) build();
 
   const stopped = new AbortController();
@@ -57,6 +59,20 @@ async function main(): Promise<number> {
     return result.problems.length > 0 ? 1 : 0;
   } finally {
     rmSync(folder, { recursive: true, force: true });
+  }
+}
+
+/** Folder for the JSON and the chart. */
+function outOf({ publish, out }: Options): string {
+  return publish ? import.meta.dirname : path.resolve(ROOT, out);
+}
+
+function makeWritable(folder: string, out: string): void {
+  try {
+    mkdirSync(folder, { recursive: true });
+    accessSync(folder, constants.W_OK);
+  } catch (error) {
+    throw new Error(`--out ${out}: cannot be written to (${(error as NodeJS.ErrnoException).code})`);
   }
 }
 
@@ -151,8 +167,7 @@ function pinning({ proxy, rest }: Cores): string {
 }
 
 function write(options: Options, result: Result): void {
-  const folder = options.publish ? import.meta.dirname : path.resolve(ROOT, options.out);
-  mkdirSync(folder, { recursive: true });
+  const folder = outOf(options);
   writeFileSync(path.join(folder, "result.json"), `${JSON.stringify(result, null, 2)}\n`);
   writeFileSync(path.join(folder, "result.svg"), chart(result.scenarios));
   if (options.publish) {

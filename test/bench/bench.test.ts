@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { spawn } from "node:child_process";
 import { once } from "node:events";
-import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync } from "node:fs";
+import { existsSync, mkdtempSync, readdirSync, readFileSync, rmSync, symlinkSync, writeFileSync } from "node:fs";
 import { tmpdir } from "node:os";
 import path from "node:path";
 import { text } from "node:stream/consumers";
@@ -21,7 +21,7 @@ interface Run {
 
 function runBench(t: TestContext, args: readonly string[], env: Readonly<Record<string, string>> = {}): Run {
   const folder = mkdtempSync(path.join(tmpdir(), "holdfast-bench-test-"));
-  const child = spawn(process.execPath, [MAIN, ...args, "--out", path.join(folder, "out")], {
+  const child = spawn(process.execPath, [MAIN, "--out", path.join(folder, "out"), ...args], {
     stdio: ["ignore", "pipe", "pipe"],
     // What the bench leaves behind can be seen.
     env: { ...process.env, ...env, TMPDIR: folder },
@@ -146,4 +146,15 @@ test("what cannot be understood on the command line is named", async (t) => {
     assert.equal(code, 1);
     assert.match(stderr, message);
   }
+});
+
+test("a folder that cannot be written to is named before anything is measured", async (t) => {
+  const folder = mkdtempSync(path.join(tmpdir(), "holdfast-bench-out-"));
+  t.after(() => rmSync(folder, { recursive: true }));
+  writeFileSync(path.join(folder, "file"), "");
+  const out = path.join(folder, "file", "out");
+  const { code, stdout, stderr } = await runBench(t, ["--no-build", "--quick", "--out", out]).ended();
+  assert.equal(stderr, `bench: --out ${out}: cannot be written to (ENOTDIR)\n`);
+  assert.equal(stdout, "");
+  assert.equal(code, 1);
 });
