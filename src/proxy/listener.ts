@@ -9,7 +9,7 @@ import net from "node:net";
 import { formatHostPort } from "../config/address.ts";
 import type { HostPort } from "../config/sidecar-config.ts";
 import { HoldfastError } from "../errors.ts";
-import { socketsListeningOn } from "./listening-sockets.ts";
+import { connectionsWaitingFor, socketsListeningOn } from "./listening-sockets.ts";
 
 /** A bound socket. */
 export interface Listener {
@@ -83,7 +83,9 @@ export async function listen(address: HostPort, key: string, accept: (socket: ne
     close,
     async closeWhenQuiet() {
       const untilMs = performance.now() + QUIET_MS;
-      for (let before = -1; before !== accepted && performance.now() < untilMs; ) {
+      // A turn without new connections is not enough: others may have come since, while it was busy with something else.
+      for (let before = -1; before !== accepted || connectionsWaitingFor(actual, servers.length) > 0; ) {
+        if (performance.now() >= untilMs) break;
         before = accepted;
         await new Promise((resolve) => setImmediate(resolve));
       }

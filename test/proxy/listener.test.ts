@@ -32,6 +32,21 @@ test("connections that the kernel holds are taken before a busy listener closes,
   assert.equal(accepted, COUNT);
 });
 
+test("connections that come while the event loop is busy elsewhere are taken before the listener closes", async (t) => {
+  const COUNT = 32;
+  let accepted = 0;
+  const listener = await listen({ host: "127.0.0.1", port: 0 }, "test.listen", (socket) => {
+    accepted++;
+    socket.destroy();
+  });
+  t.after(() => listener.close());
+  for (let turn = 0; turn < 20; turn++) await new Promise((resolve) => setImmediate(resolve));
+  // In a turn that found nobody to accept, and before the listener may close.
+  setImmediate(() => execFileSync(process.execPath, ["-e", CONNECT, String(listener.address.port), String(COUNT)]));
+  await listener.closeWhenQuiet();
+  assert.equal(accepted, COUNT);
+});
+
 test("many connections are accepted in one turn of the event loop", async (t) => {
   const COUNT = 64;
   let accepted = 0;

@@ -1,8 +1,9 @@
 import assert from "node:assert/strict";
+import { execFileSync } from "node:child_process";
 import { once } from "node:events";
 import net from "node:net";
 import { test } from "node:test";
-import { socketsListeningOn } from "../../src/proxy/listening-sockets.ts";
+import { connectionsWaitingFor, socketsListeningOn } from "../../src/proxy/listening-sockets.ts";
 
 const skip = process.platform === "linux" ? false : "needs Linux, which tells it in /proc";
 
@@ -35,6 +36,22 @@ const OTHERS: Readonly<Record<string, readonly string[]>> = {
   "0.0.0.0": ["127.0.0.1", "0.0.0.0", "::", "::ffff:127.0.0.1"],
   "::": ["127.0.0.1", "0.0.0.0", "::1", "::", "::ffff:127.0.0.1"],
 };
+
+test("connections that wait to be accepted are counted", { skip }, async (t) => {
+  for (const host of ["127.0.0.1", "::1"]) {
+    const { port } = (await bind(t, host, 0)).address() as net.AddressInfo;
+    await bind(t, host, port);
+    assert.equal(connectionsWaitingFor({ host, port }, 2), 0);
+    const connect = `
+      let open = 0;
+      for (let index = 0; index < 9; index++) {
+        require("node:net").connect(${port}, "${host}", () => ++open === 9 && process.exit());
+      }`;
+    execFileSync(process.execPath, ["-e", connect]);
+    assert.equal(connectionsWaitingFor({ host, port }, 2), 9, host);
+    assert.equal(connectionsWaitingFor({ host, port: 1 }, 2), 0);
+  }
+});
 
 test("names and addresses with a zone cannot be counted", () => {
   assert.equal(socketsListeningOn({ host: "localhost", port: 80 }), undefined);
