@@ -31,3 +31,17 @@ export function refuseConnection(
   connection.drain(timedOut ? "request_timeout" : "protocol_error");
   closeGently(connection.socket);
 }
+
+/**
+ * Closes without an answer: the rest of a body whose request was answered already is not valid. Who gets a second
+ * response may take it for that to its next request.
+ */
+export function closeBehindAnswer(
+  around: ExchangeSurroundings,
+  connection: ProxyConnection,
+  failure: HoldfastError,
+): void {
+  around.onRefused(connection, failure);
+  connection.drain("protocol_error");
+  closeGently(connection.socket);
+}

@@ -35,6 +35,19 @@ for (const forwarder of FORWARDERS) {
     });
   }
 
+  test(`${forwarder}: a body that turns out invalid behind our own answer gets no second one`, async (t) => {
+    const origin = await rawOrigin(t, () => {});
+    const plugins = [{ plugin: GATE }];
+    const sidecar = await testSidecar(t, { upstream: origin.url, plugins, config: { forwarder } });
+    const peer = await RawPeer.connect(t, sidecar.inbound);
+    peer.send("POST /no HTTP/1.1\r\nHost: h\r\nTransfer-Encoding: chunked\r\n\r\n3\r\nabc\r\n");
+    await peer.until((text) => text.endsWith("\r\n\r\nno\n"));
+    peer.send("zz\r\nGET /next HTTP/1.1\r\nHost: h\r\n\r\n");
+    const answer = await peer.untilEnd();
+    assert.equal(answer.split("HTTP/1.1 ").length, 2);
+    assert.equal(origin.received(), "");
+  });
+
   test(`${forwarder}: a refused route closes the connection, since the body may not come`, async (t) => {
     const sidecar = await testSidecar(t, { config: { forwarder, outbound: { unmatched: "deny" } } });
     const peer = await RawPeer.connect(t, sidecar.outbound);

@@ -13,7 +13,7 @@ import { type ExchangeSurroundings, ProxyExchange } from "../exchange.ts";
 import type { Forwarder } from "../forwarder.ts";
 import { listElements } from "../headers.ts";
 import { readPreface } from "../preface.ts";
-import { refuseConnection } from "../refuse.ts";
+import { closeBehindAnswer, refuseConnection } from "../refuse.ts";
 import { type CheckedHead, checkRequestHead } from "../request-rules.ts";
 import { Http1Answer } from "./answer.ts";
 import { Carrier } from "./carrier.ts";
@@ -337,6 +337,11 @@ export function httpProxy3Forwarder(around: ExchangeSurroundings): HttpProxy3For
     if (inBody && exchange !== undefined) {
       lane.refused = true;
       exchange.steps.abort(exchange, failure);
+      return;
+    }
+    if (inBody) {
+      lane.refused = true;
+      closeBehindAnswer(around, lane.connection, failure);
       return;
     }
     inTurn(lane, () => {

@@ -21,6 +21,7 @@ import { METHOD, VALUE } from "../grammar/characters.ts";
 import { ChunkedBody } from "../grammar/chunked-body.ts";
 import { findPreface } from "../preface.ts";
 import { returnBodyMemory, takeBodyMemory } from "../read-memory.ts";
+import { closeBehindAnswer } from "../refuse.ts";
 import { CONTINUE_TIMEOUT_MS } from "../request-rules.ts";
 import { hasBody } from "../response-rules.ts";
 import { writeAtEndOfTurn } from "./end-of-turn.ts";
@@ -339,7 +340,7 @@ export class Lane implements Steps, ResponseSink {
     if (chunks.fault !== undefined) {
       const fault = new HoldfastError("HF_BAD_FRAMING", `the chunked request body is not valid: ${chunks.fault}`);
       this.#over = true;
-      if (this.#exchange === undefined) this.#refuse(fault);
+      if (this.#exchange === undefined) closeBehindAnswer(this.#around, this.connection, fault);
       else if (this.#isAdmitted) this.abort(this.#exchange, fault);
       else this.#fault = fault;
       return bytes.length;
