@@ -254,9 +254,9 @@ function checkTarget(
 
 /** RFC 9110 §10.1.1. HTTP/1.0 knows no expectations: they are ignored. */
 function checkExpect(fields: FieldList, version: string): boolean {
-  const expect = fields.get("expect");
-  if (expect === undefined || version === "1.0") return false;
-  if (expect.toLowerCase() !== "100-continue") {
+  const expected = fields.getAll("expect");
+  if (expected.length === 0 || version === "1.0") return false;
+  if (expected.some((value) => value.toLowerCase() !== "100-continue")) {
     throw new HoldfastError("HF_EXPECTATION_FAILED", "only the expectation 100-continue is known");
   }
   return true;
