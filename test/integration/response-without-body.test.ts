@@ -13,6 +13,24 @@ const BODILESS = [
 const REAL = "HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nreal";
 
 for (const forwarder of FORWARDERS) {
+  for (const length of ["0", "5"]) {
+    test(`${forwarder}: Content-Length: ${length} with 204 is not passed on`, async (t) => {
+      const head = `HTTP/1.1 204 No Content\r\nContent-Length: ${length}\r\nX-A: 1\r\n\r\n`;
+      const origin = await rawOrigin(t, ({ socket }, _head, index) => socket.write(index === 1 ? head : REAL));
+      const sidecar = await testSidecar(t, { upstream: origin.url, config: { forwarder } });
+      const peer = await RawPeer.connect(t, sidecar.inbound);
+      peer.send("DELETE / HTTP/1.1\r\nHost: h\r\n\r\n");
+      const first = await peer.until((text) => text.endsWith("\r\n\r\n"));
+      assert.match(first, /^HTTP\/1\.1 204 No Content\r\n/);
+      assert.match(first, /\r\nX-A: 1\r\n/);
+      // RFC 9110 §8.6: there are peers that would wait for it.
+      assert.doesNotMatch(first, /content-length/i);
+      peer.send("GET /again HTTP/1.1\r\nHost: h\r\n\r\n");
+      await peer.until((text) => text.endsWith("\r\n\r\nreal"));
+      assert.equal(origin.connections.length, 1);
+    });
+  }
+
   for (const { method, head } of BODILESS) {
     const name = `${method} ${head.slice(9, 12)} ${head.includes("chunked") ? "chunked" : ""}`.trim();
 

@@ -162,6 +162,8 @@ export function runExchange(
     if (!body.begun) answer.abandonRequest();
     delimited = ends === "none" || ends === "length" || version !== "1.0";
     const { end: headers, hop } = splitHopByHop(incoming.rawHeaders);
+    // RFC 9110 §8.6: none may be said.
+    if (status === 204) headers.remove("content-length");
     const head = {
       status,
       reason: incoming.statusMessage ?? "",

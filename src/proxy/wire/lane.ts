@@ -451,6 +451,8 @@ export class Lane implements Steps, ResponseSink {
     const responseBody = this.#responseBody;
     responseBody.begin(head.ends, isOld);
     let text: string;
+    // RFC 9110 §8.6: none may be said.
+    if (head.status === 204) head.headers.remove("content-length");
     try {
       if (this.#body !== "none" && (complete || (this.#head!.expectsContinue && this.#waitsToSend(exchange)))) {
         // What is left of the body may come, or not: what follows cannot be told apart (RFC 9110 §10.1.1).

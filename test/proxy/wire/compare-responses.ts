@@ -256,6 +256,6 @@ function interimOf({ interim }: Seen) {
 function comparable({ status, reason, fields }: Head) {
   const { end } = splitHopByHop(fields);
   end.remove("date");
-  if (status < 200) end.remove("content-length");
+  if (status < 200 || status === 204) end.remove("content-length");
   return { status, reason, fields: end.flat };
 }
