@@ -34,6 +34,21 @@ const TOO_MUCH: readonly (readonly [name: string, bytes: string, status: 414 | 4
   ["a name without end", `GET / HTTP/1.1\r\nHost: a.example\r\n${"a".repeat(300_000)}`, 431],
 ];
 
+// The parser of node:http gives values without the white space around them.
+test("wire: white space around a value counts, in the first head of a connection and in later ones", async (t) => {
+  const origin = await httpOrigin(t);
+  const limits = { head: "1KiB", target: "512B" };
+  const sidecar = await testSidecar(t, { upstream: origin.url, config: { limits } });
+  for (const before of ["", head()]) {
+    const peer = await RawPeer.connect(t, sidecar.inbound);
+    peer.send(before);
+    if (before !== "") await peer.until((text) => text.endsWith("\r\n\r\nok"));
+    peer.send(head({ fields: `X-A: a${" ".repeat(2000)}\r\n` }));
+    const answer = await peer.untilEnd();
+    assert.match(answer, /HTTP\/1\.1 431 /);
+  }
+});
+
 for (const forwarder of FORWARDERS) {
   test(`${forwarder}: what is over a limit is refused, and nothing of it goes upstream`, async (t) => {
     const origin = await httpOrigin(t);

@@ -81,7 +81,12 @@ export function parseRequestHead(bytes: Buffer, from: number, to: number, limits
     text.length <= limits.headBytes;
   if (!ordinary) {
     const fields = takeApart(text, fieldsStart - from, text.length - 2);
-    return new WireHead(checkRequestHead({ method, target, version, fields, secure }, limits), false);
+    const head = new WireHead(checkRequestHead({ method, target, version, fields, secure }, limits), false);
+    // With the white space around values, which is gone from the fields.
+    if (text.length > limits.headBytes) {
+      throw new HoldfastError("HF_HEAD_TOO_LARGE", `head larger than limits.head (${limits.headBytes} bytes)`);
+    }
+    return head;
   }
   const offsets = scannedOffsets(scan);
   const { host } = scan;
