@@ -66,7 +66,7 @@ export interface ConnectOptions {
 }
 
 /**
- * Opens a connection. Tries the addresses of a name as RFC 8305 (happy eyeballs) says.
+ * Opens a connection. Tries the addresses of a name by Node's happy eyeballs: each for 250 ms, the last for what is left.
  *
  * @param done - called exactly once
  */
