@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { setImmediate as turn } from "node:timers/promises";
+import { setTimeout as sleep } from "node:timers/promises";
 import type { TelemetryConfig } from "../config/sidecar-config.ts";
 import type { Direction, Filter, Logger } from "../plugin/api.ts";
 import type { ConsoleOutput } from "./console-exporter.ts";
@@ -58,6 +58,12 @@ export interface Telemetry {
 
 const SHUTDOWN_TIMEOUT_MS = 2000;
 
+/**
+ * Between loading one part of the SDK and the next, in milliseconds. One turn of the event loop is not enough: a request
+ * on a fresh connection, to a fresh one, takes five of them, and would wait for as many parts.
+ */
+const BETWEEN_PARTS_MS = 10;
+
 /** What `sdk.ts` is built on, in the order of who imports whom. */
 const SDK_PARTS = [
   "@opentelemetry/api",
@@ -95,8 +101,8 @@ export function startTelemetry(options: TelemetryOptions): Telemetry {
     try {
       // An import holds everything up until it is done: part by part, requests go on in between.
       for (const part of SDK_PARTS) {
+        await sleep(BETWEEN_PARTS_MS);
         await import(part);
-        await turn();
       }
       const { startSdk } = await import("./sdk.ts");
       const sdk = startSdk({ settings, instruments, version, log, output: options.output });
