@@ -30,6 +30,7 @@ export const FAILURES = {
   HF_TARGET_TOO_LONG: kind("downstream", 414, "http_request_error"),
   HF_HEAD_TOO_LARGE: kind("downstream", 431, "http_request_error"),
   HF_BODY_TOO_LARGE: kind("downstream", 413, "http_request_error"),
+  HF_LENGTH_REQUIRED: kind("downstream", 411, "http_request_error"),
   HF_EXPECTATION_FAILED: kind("downstream", 417, "http_request_error"),
   HF_VERSION_NOT_SUPPORTED: kind("downstream", 505, "http_request_error"),
   HF_CODING_NOT_SUPPORTED: kind("downstream", 501, "http_request_error"),

@@ -565,7 +565,11 @@ export const sidecarSchema: convict.Schema<SidecarJson> = {
       env: "HOLDFAST_LIMITS_TARGET",
     },
     replay: {
-      ...size("64KiB", "Request body kept in memory for a retry; with a longer one there is none.", { max: "16MiB" }),
+      ...size(
+        "64KiB",
+        "Request body kept in memory for a retry; with a longer one there is none. A chunked one for a service that answered as HTTP/1.0 is kept until it is whole, and sent with its length; a longer one gets 411.",
+        { max: "16MiB" },
+      ),
       env: "HOLDFAST_LIMITS_REPLAY",
     },
     streams: {

@@ -57,6 +57,11 @@ export interface ExchangeSurroundings {
 export interface Steps {
   /** Filters and route are done: answer with the error or the reply, or, with neither, begin an attempt. */
   admitted(exchange: ProxyExchange, error: HoldfastError | undefined, reply: Reply | undefined): void;
+  /**
+   * The origin takes no chunked body: read all of it, then call {@link ProxyExchange.gathered}; where it is longer than
+   * `limits.replay`, fail with {@link lengthRequired}. `undefined`: there is never a body.
+   */
+  readonly gather?: (exchange: ProxyExchange) => void;
   /** The attempt has its connection, or there is none to be had. */
   connected(exchange: ProxyExchange, error: HoldfastError | undefined, upstream: ProxyConnection | undefined): void;
   /** Makes what reads a fresh upstream connection; `undefined`: it is read as a stream. */
@@ -70,6 +75,16 @@ export interface Steps {
 }
 
 const NO_STEPS: Steps = { admitted() {}, connected() {}, abort() {} };
+
+/** What a chunked body fails with that is too long to be made one with a length. */
+export function lengthRequired(exchange: ProxyExchange): HoldfastError {
+  const { name } = exchange.route!;
+  const { replayBytes } = exchange.generation.limits;
+  return new HoldfastError(
+    "HF_LENGTH_REQUIRED",
+    `${name} speaks HTTP/1.0, which has no chunked bodies, and this one is longer than limits.replay (${replayBytes} bytes)`,
+  );
+}
 
 /** A response that Holdfast writes itself: a plugin's reply or a failure. */
 export interface LocalResponse {
@@ -225,18 +240,41 @@ export class ProxyExchange implements Exchange, Asker {
    * @param fresh - only one that was never used
    */
   attempt(fresh: boolean): void {
-    this.attempts++;
-    this.#attemptStartedAtMs = lastClock();
     this.fresh = fresh;
     let pool: OriginPool;
     try {
       pool = this.#around.pools.of(this.route!);
     } catch (thrown) {
+      this.#beginAttempt();
       this.notAcquired(asHoldfastError(thrown));
       return;
     }
+    if (pool.speaksHttp10 && this.request.framing.kind === "chunked" && this.steps.gather !== undefined) {
+      this.steps.gather(this);
+      return;
+    }
+    this.#beginAttempt();
     this.#pool = pool;
     this.#ticket = pool.acquire(this);
+  }
+
+  #beginAttempt(): void {
+    this.attempts++;
+    this.#attemptStartedAtMs = lastClock();
+  }
+
+  /**
+   * All of the body is there, without its chunks: begins the attempt that waited for it.
+   *
+   * @param bytes - how long it is
+   */
+  gathered(bytes: number): void {
+    const { request } = this;
+    request.framing = { kind: "length", bytes };
+    request.headers.write("Content-Length", String(bytes));
+    // Nobody waits to be told to send it any more, and HTTP/1.0 does not know of it.
+    request.headers.remove("expect");
+    this.attempt(this.fresh);
   }
 
   /** For the pool: on whose behalf a connection is asked for. */
@@ -346,8 +384,10 @@ export class ProxyExchange implements Exchange, Asker {
   respond(head: ResponseHead, hop: HopFields, delimited: boolean): boolean {
     const upstream = this.upstream!;
     if (hop.hint !== undefined) upstream.hint = hop.hint;
+    const isOld = head.version === "1.0";
+    if (this.#pool!.speaksHttp10 !== isOld) this.#pool!.speaksHttp10 = isOld;
     if (this.upstreamIndex > 1) upstream.peer?.survived(this.upstreamIdleMs, lastClock());
-    if (hop.close || (head.version === "1.0" && !hop.keepAlive)) {
+    if (hop.close || (isOld && !hop.keepAlive)) {
       if (upstream.closeReason === undefined) announcedClose(upstream);
       upstream.peerCloses();
     }

@@ -127,6 +127,9 @@ export class OriginPool implements Pool {
   canaries!: number;
   autoIdle: Pool["autoIdle"];
 
+  /** Its last response was one of HTTP/1.0: it is sent no chunks (RFC 9112 §6.1). */
+  speaksHttp10 = false;
+
   readonly #options: PoolOptions;
   #chain: Chain;
   #connectTimeoutMs: number;

@@ -39,7 +39,7 @@ export class CheckedHead implements RequestHead {
   readonly version: "1.0" | "1.1" | "2";
   readonly headers: FieldList;
   readonly hop: HopFields;
-  readonly framing: Framing;
+  framing: Framing;
   /** `authority`: for CONNECT. `absolute`: the request names its upstream itself, as to a forward proxy. */
   readonly form: "origin" | "absolute" | "authority" | "asterisk";
   /** `Expect: 100-continue`. */

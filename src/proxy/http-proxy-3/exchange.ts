@@ -7,7 +7,13 @@ import type http from "node:http";
 import type { Socket } from "node:net";
 import { asHoldfastError, HoldfastError } from "../../errors.ts";
 import type { ProxyConnection } from "../connection.ts";
-import { closeReasonOf, type LocalResponse, type ProxyExchange, upstreamClosedError } from "../exchange.ts";
+import {
+  closeReasonOf,
+  type LocalResponse,
+  lengthRequired,
+  type ProxyExchange,
+  upstreamClosedError,
+} from "../exchange.ts";
 import { allowedTrailers, splitHopByHop } from "../headers.ts";
 import { checkResponseHead, hasBody, INTERIM_ROOM } from "../response-rules.ts";
 import { runTunnel } from "../tunnel.ts";
@@ -87,6 +93,13 @@ export function runExchange(
       if (error !== undefined) fail(error);
       else if (reply !== undefined) guarded(() => sendLocal(exchange.respondWithReply(reply)));
       else exchange.attempt(exchange.kind === "upgrade");
+    },
+    gather() {
+      body.gather((bytes) => {
+        if (finished || failure !== undefined) return;
+        if (bytes === undefined) fail(lengthRequired(exchange));
+        else guarded(() => exchange.gathered(bytes));
+      });
     },
     connected(_exchange, error, upstream) {
       if (error !== undefined) fail(error);

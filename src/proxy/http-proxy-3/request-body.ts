@@ -56,6 +56,8 @@ export class RequestBody extends Stream {
   #reading = false;
   #ended = false;
   #continueTimer: NodeJS.Timeout | undefined;
+  /** Called once, when all of it is kept, with its length, or can no longer be. */
+  #gathered: ((bytes: number | undefined) => void) | undefined;
   /** Called with the outgoing request of each attempt, before anything is sent. */
   onOutgoing: (outgoing: http.ClientRequest) => void = () => {};
 
@@ -116,9 +118,32 @@ export class RequestBody extends Stream {
     if (this.#reading) this.#source?.pause();
   }
 
+  /**
+   * Reads all of it before any of it is sent.
+   *
+   * @param done - gets its length; `undefined`: it is more than is kept
+   */
+  gather(done: (bytes: number | undefined) => void): void {
+    this.#gathered = done;
+    if (this.#ended || this.#kept === undefined) this.#gatheredSoFar();
+    else if (this.#reading) this.#source?.resume();
+    else {
+      if (this.#expectsContinue) this.#watch.sendContinue();
+      this.#read();
+    }
+  }
+
+  #gatheredSoFar(): void {
+    if (!this.#ended && this.#kept !== undefined) return;
+    const done = this.#gathered;
+    this.#gathered = undefined;
+    done?.(this.#kept === undefined ? undefined : this.#keptBytes);
+  }
+
   /** Nothing more is wanted of it. */
   stop(): void {
     clearTimeout(this.#continueTimer);
+    this.#gathered = undefined;
     this.#outgoing = undefined;
     this.#kept = undefined;
     if (this.#reading) this.#source?.resume();
@@ -142,11 +167,13 @@ export class RequestBody extends Stream {
     source.onData((chunk) => {
       this.#watch.moved(chunk.length);
       this.#keep(chunk);
+      this.#gatheredSoFar();
       if (this.#outgoing !== undefined && !this.#outgoing.write(chunk)) source.pause();
     });
     source.onEnd(() => {
       this.#ended = true;
       this.#watch.complete();
+      this.#gatheredSoFar();
       if (this.#outgoing !== undefined) this.#finish(this.#outgoing);
     });
   }

@@ -13,6 +13,7 @@ import {
   closeReasonOf,
   type ExchangeSurroundings,
   type LocalResponse,
+  lengthRequired,
   ProxyExchange,
   type Steps,
   upstreamClosedError,
@@ -82,6 +83,8 @@ export class Lane implements Steps, ResponseSink {
   /** What was wrong with the body that came along with the head, until the exchange begins and can fail. */
   #fault: HoldfastError | undefined;
   #isAdmitted = false;
+  /** The request body has to be whole before the exchange goes on. */
+  #gathering = false;
   /** The exchange is over but its request is not: what is left is read and dropped. */
   #dropping = false;
   readonly #requestBody = new RequestBody();
@@ -219,9 +222,9 @@ export class Lane implements Steps, ResponseSink {
     else this.#socket.resume();
   };
 
-  /** Whether the upstream takes more of the request body. As long as there is none, one read of it is enough. */
+  /** Whether more of the request body is wanted. As long as there is no upstream, one read of it is enough. */
   #upstreamTakesMore(): boolean {
-    if (this.#upstream === undefined) return !this.#requestBody.waits;
+    if (this.#upstream === undefined) return this.#gathering || !this.#requestBody.waits;
     if (!this.#exchange!.upstream!.socket.writableNeedDrain) return true;
     this.#upstream.onDrain = this.#flow;
     return false;
@@ -364,6 +367,7 @@ export class Lane implements Steps, ResponseSink {
     }
     this.#exchange!.requestComplete = true;
     this.#exchange!.progressAtMs = lastClock();
+    if (this.#gathering) this.#gathered();
   }
 
   /**
@@ -380,6 +384,7 @@ export class Lane implements Steps, ResponseSink {
     const onWritten = isRead ? this.#onWritten : undefined;
     if (isRead) this.#onWritten = undefined;
     this.#requestBody.add(piece, upstream, exchange.generation.limits.replayBytes, onWritten);
+    if (this.#gathering && !this.#requestBody.isKept) this.#fail(exchange, lengthRequired(exchange));
   }
 
   // ---- steps of the exchange
@@ -390,6 +395,27 @@ export class Lane implements Steps, ResponseSink {
     if (failure !== undefined) this.#fail(exchange, failure);
     else if (reply !== undefined) this.#reply(exchange, reply);
     else exchange.attempt(false);
+  }
+
+  gather(exchange: ProxyExchange): void {
+    if (exchange !== this.#exchange) return;
+    if (!this.#requestBody.isKept) {
+      this.#fail(exchange, lengthRequired(exchange));
+      return;
+    }
+    this.#gathering = true;
+    this.#requestBody.gather();
+    if (this.#body === "none") {
+      this.#gathered();
+      return;
+    }
+    if (this.#head!.expectsContinue) this.#continue();
+    this.#flow();
+  }
+
+  #gathered(): void {
+    this.#gathering = false;
+    this.#exchange!.gathered(this.#requestBody.unchunk());
   }
 
   // One function for all: a lane that is idle should be small.
@@ -588,6 +614,7 @@ export class Lane implements Steps, ResponseSink {
     this.#continueTimer = undefined;
     this.#exchange = undefined;
     this.#head = undefined;
+    this.#gathering = false;
     this.#requestBody.drop();
     exchange.end(error);
     if (this.connection.state === "draining" || this.connection.state === "closed") this.#over = true;

@@ -4,6 +4,7 @@
  * @module
  */
 import type { Socket } from "node:net";
+import { ChunkedBody } from "../grammar/chunked-body.ts";
 import { isHeld, writeAtEndOfTurn } from "./end-of-turn.ts";
 
 /** Kept pieces that are put together: tiny ones cost far more than their bytes. */
@@ -19,6 +20,8 @@ export class RequestBody {
   /** Every piece so far, for a retry; `undefined` once it is too much or a response has begun. */
   #kept: Buffer[] | undefined;
   #keptBytes = 0;
+  /** All of it is to be here before any of it is sent. */
+  #gathers = false;
   /** Bytes of the request, head included, that were given to the upstream's socket in this attempt. */
   #written = 0;
 
@@ -32,6 +35,7 @@ export class RequestBody {
     this.#written = 0;
     this.#kept = isKept ? [] : undefined;
     this.#keptBytes = 0;
+    this.#gathers = false;
   }
 
   /** Whether pieces wait for a connection. */
@@ -62,6 +66,7 @@ export class RequestBody {
       if (this.#keptBytes > maxKeptBytes) this.#kept = undefined;
       else if (this.#kept.push(piece) === MAX_KEPT_PIECES) this.#kept = [Buffer.concat(this.#kept)];
     }
+    if (this.#gathers) return;
     if (upstream === undefined) {
       this.#unsent = [...this.#unsent, piece];
       return;
@@ -100,6 +105,27 @@ export class RequestBody {
     this.#unsent = this.#kept === undefined || this.#kept.length === 0 ? NONE : [...this.#kept];
   }
 
+  /** From now on it is only kept, until all of it is here. */
+  gather(): void {
+    this.#gathers = true;
+    this.#unsent = NONE;
+  }
+
+  /** All of a chunked body was gathered: it goes on without its chunks. @returns how long it is */
+  unchunk(): number {
+    const whole = Buffer.concat(this.#kept ?? []);
+    const pieces: Buffer[] = [];
+    const chunks = new ChunkedBody();
+    chunks.onPayload = (start, end) => pieces.push(whole.subarray(start, end));
+    chunks.feed(whole, 0, whole.length);
+    const payload = Buffer.concat(pieces);
+    this.#gathers = false;
+    this.#keptBytes = payload.length;
+    this.#kept = payload.length === 0 ? [] : [payload];
+    this.#unsent = payload.length === 0 ? NONE : [payload];
+    return payload.length;
+  }
+
   /** There will be no retry. */
   stopKeeping(): void {
     this.#kept = undefined;
@@ -107,6 +133,7 @@ export class RequestBody {
 
   /** Nobody wants it any more. */
   drop(): void {
+    this.#gathers = false;
     this.#kept = undefined;
     this.#unsent = NONE;
   }
