@@ -114,7 +114,7 @@ export class ProxyConnection implements Connection {
   /** Upstream: what is known of its peer. */
   peer: LearnedPeer | undefined;
   /** How an idle connection is closed; a forwarder may know a politer way. */
-  closeTransport: () => void = () => closeGently(this.socket);
+  closeTransport: (this: ProxyConnection) => void = closeOwnSocket;
 
   #state: ConnectionState = "idle";
   #closeReason: CloseReason | undefined;
@@ -279,7 +279,7 @@ export class ProxyConnection implements Connection {
   secured(socket: Socket, setup: ConnectionSetup): void {
     this.handshaking = false;
     this.noteBytesRead = true;
-    this.closeTransport = () => closeGently(this.socket);
+    this.closeTransport = closeOwnSocket;
     this.setup = setup;
     this.socket = socket;
     this.#watch(socket);
@@ -295,10 +295,13 @@ export class ProxyConnection implements Connection {
 
   /** A socket that another has taken over says nothing about the connection any more. */
   #watch(socket: Socket): void {
-    const speaks = (): boolean => this.socket === socket && !this.handshaking;
-    socket.on("error", (error) => speaks() && this.#socketFailed(error));
-    socket.on("end", () => speaks() && this.#peerEnded());
-    socket.on("close", () => speaks() && this.#closed());
+    socket.on("error", (error) => this.#hears(socket) && this.#socketFailed(error));
+    socket.on("end", () => this.#hears(socket) && this.#peerEnded());
+    socket.on("close", () => this.#hears(socket) && this.#closed());
+  }
+
+  #hears(socket: Socket): boolean {
+    return this.socket === socket && !this.handshaking;
   }
 
   /** An exchange or a tunnel begins. */
@@ -430,6 +433,11 @@ export class ProxyConnection implements Connection {
     // An upstream that ends says so first, so its socket was destroyed by a parser that could make nothing of it.
     return this.side === "upstream" ? "protocol_error" : "aborted";
   }
+}
+
+/** One function for all: a connection that is idle should be small. */
+function closeOwnSocket(this: ProxyConnection): void {
+  closeGently(this.socket);
 }
 
 const REQUEST_TIMEOUTS: RequestTimeouts = { headMs: 60_000, requestMs: Number.POSITIVE_INFINITY };

@@ -285,8 +285,8 @@ export class ProxyDirection {
       },
       idleTimeoutMs: DOWNSTREAM_IDLE_TIMEOUT_MS,
     });
-    connection.onClosed = () => this.#forget(connection);
-    this.#track(connection);
+    this.connections.add(connection);
+    connection.onClosed = this.#forget;
     connection.open(this.#around.generation.chain);
     if (connection.state !== "idle") return;
     if (termination === undefined) {
@@ -323,6 +323,7 @@ export class ProxyDirection {
     if (connection.bytesRead > 0) this.#refused(connection, error);
   }
 
+  /** An upstream connection is open. */
   #track(connection: ProxyConnection): void {
     this.connections.add(connection);
     const { onClosed } = connection;
@@ -332,10 +333,12 @@ export class ProxyDirection {
     };
   }
 
-  #forget(connection: ProxyConnection): void {
+  /** A downstream connection is closed. One function for all: a connection that is idle should be small. */
+  readonly #forget = (connection: ProxyConnection): void => {
+    this.connections.delete(connection);
     this.#learnFrom(connection);
     this.#checkDrained();
-  }
+  };
 
   /** Who ended a downstream connection that had carried something and was idle, and when. */
   #learnFrom(connection: ProxyConnection): void {

@@ -65,6 +65,8 @@ export class Lane implements Steps, ResponseSink {
   /** Bytes that were not looked at yet. */
   #waiting: Buffer | undefined;
   #paused = false;
+  /** Set where the connection is read as a stream. */
+  #onData: ((bytes: Buffer) => void) | undefined;
   /** Nothing more is read as a request. */
   #over = false;
   /** The peer has ended its side. */
@@ -105,8 +107,10 @@ export class Lane implements Steps, ResponseSink {
     this.#socket = connection.socket;
     this.#responseBody = new ResponseBody(connection.socket);
     connection.noteBytesRead = false;
-    if (connection.reads === undefined) this.#socket.on("data", this.#onBytes);
-    else connection.reads.reader = this;
+    if (connection.reads === undefined) {
+      this.#onData = (bytes) => this.#takeBytes(bytes);
+      this.#socket.on("data", this.#onData);
+    } else connection.reads.reader = this;
     this.#socket.on("drain", this.#onDrain);
     this.#socket.on("end", this.#onEnd);
     this.#socket.on("close", this.#onClose);
@@ -117,7 +121,7 @@ export class Lane implements Steps, ResponseSink {
   /** Bytes in memory that is read into again afterwards. */
   read(bytes: Buffer, length: number): boolean {
     if (length >= LARGE_BYTES && this.#passesOn()) this.#takeLarge(bytes, length);
-    else if (!this.#takeOnlyHead(bytes, length)) this.#onBytes(Buffer.from(bytes.subarray(0, length)));
+    else if (!this.#takeOnlyHead(bytes, length)) this.#takeBytes(Buffer.from(bytes.subarray(0, length)));
     return true;
   }
 
@@ -172,7 +176,7 @@ export class Lane implements Steps, ResponseSink {
     return true;
   }
 
-  readonly #onBytes = (bytes: Buffer): void => {
+  #takeBytes(bytes: Buffer): void {
     readClock();
     const waiting = this.#waiting;
     if (waiting === undefined) {
@@ -181,7 +185,7 @@ export class Lane implements Steps, ResponseSink {
     }
     this.#waiting = undefined;
     this.#take(Buffer.concat([waiting, bytes]));
-  };
+  }
 
   #take(bytes: Buffer): void {
     let at = 0;
@@ -203,16 +207,16 @@ export class Lane implements Steps, ResponseSink {
   }
 
   /** Goes on with what waited. Not from inside an upstream's read: it may go to the same connection. */
-  readonly #takeWaiting = (): void => {
+  #takeWaiting(): void {
     const waiting = this.#waiting;
     if (waiting === undefined || this.#exchange !== undefined) return;
     readClock();
     this.#waiting = undefined;
     this.#take(waiting);
-  };
+  }
 
   /** Reads on, or pauses: the one place that decides. */
-  readonly #flow = (): void => {
+  #flow(): void {
     const isFull =
       (this.#waiting !== undefined && this.#waiting.length > MAX_WAITING_BYTES) ||
       (this.#body !== "none" && this.#exchange !== undefined && !this.#upstreamTakesMore());
@@ -220,13 +224,13 @@ export class Lane implements Steps, ResponseSink {
     this.#paused = isFull;
     if (isFull) this.#socket.pause();
     else this.#socket.resume();
-  };
+  }
 
   /** Whether more of the request body is wanted. As long as there is no upstream, one read of it is enough. */
   #upstreamTakesMore(): boolean {
     if (this.#upstream === undefined) return this.#gathering || !this.#requestBody.waits;
     if (!this.#exchange!.upstream!.socket.writableNeedDrain) return true;
-    this.#upstream.onDrain = this.#flow;
+    this.#upstream.onDrain = () => this.#flow();
     return false;
   }
 
@@ -620,7 +624,7 @@ export class Lane implements Steps, ResponseSink {
     if (this.connection.state === "draining" || this.connection.state === "closed") this.#over = true;
     if (this.#over) return;
     // It stays where it is until it is taken: bytes that come before that belong behind it.
-    if (this.#waiting !== undefined) queueMicrotask(this.#takeWaiting);
+    if (this.#waiting !== undefined) queueMicrotask(() => this.#takeWaiting());
     this.#flow();
   }
 
@@ -673,8 +677,8 @@ export class Lane implements Steps, ResponseSink {
     this.connection.noteBytesRead = true;
     this.connection.bytesReadWhenIdle = this.connection.bytesRead;
     this.#socket.pause();
-    if (this.connection.reads === undefined) this.#socket.off("data", this.#onBytes);
-    else this.connection.reads.reader = undefined;
+    if (this.#onData !== undefined) this.#socket.off("data", this.#onData);
+    if (this.connection.reads !== undefined) this.connection.reads.reader = undefined;
     this.#socket.off("drain", this.#onDrain);
     this.#socket.off("end", this.#onEnd);
     this.#socket.off("close", this.#onClose);
